@@ -1,0 +1,1 @@
+"""Tables, engines and URLs, the embedded server, and SQL too long for an expression."""

@@ -1,0 +1,1 @@
+"""The way from legacy columns to batches, one module a stage. Knows nothing of GraphQL."""

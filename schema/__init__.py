@@ -1,0 +1,1 @@
+"""What clients see: types, inputs, payloads, scalars, and the schema object."""
