@@ -1,0 +1,161 @@
+"""A real PostgreSQL for every test that touches data: the embedded server, or TEST_DATABASE_URL.
+
+Databases are copies of a template that is made once, so a fresh one costs some tens of milliseconds.
+"""
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+from tests.support import connect_arguments, insert
+
+LEGACY = (Path(__file__).parent / "legacy.sql").read_text()
+
+# A test's cluster is thrown away: it need not survive a power cut.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The URL of a server on which databases may be made and dropped."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    from db.embedded import embedded_server
+
+    with (
+        tempfile.TemporaryDirectory(prefix="stockshift-test-", ignore_cleanup_errors=True) as folder,
+        embedded_server(Path(folder), settings=FAST) as server,
+    ):
+        yield server.url("postgres")
+
+
+def database_on(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def administer(server: str, statement: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(**connect_arguments(server))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+MakeTemplate = Callable[[Callable[["asyncpg.Connection[Any]"], Awaitable[None]]], str]
+
+
+@pytest.fixture(scope="session")
+def make_template(server_url: str) -> Iterator[MakeTemplate]:
+    """Makes a template database once and answers its name."""
+    made: list[str] = []
+
+    def make(fill: Callable[["asyncpg.Connection[Any]"], Awaitable[None]]) -> str:
+        name = f"stockshift_template_{uuid.uuid4().hex[:12]}"
+        administer(server_url, f'CREATE DATABASE "{name}" TEMPLATE template0')
+        made.append(name)
+
+        async def run() -> None:
+            connection = await asyncpg.connect(**connect_arguments(database_on(server_url, name)))
+            try:
+                await fill(connection)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+        return name
+
+    yield make
+    for name in made:
+        administer(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+CopyTemplate = Callable[[str], str]
+
+
+@pytest.fixture
+def copy_template(server_url: str) -> Iterator[CopyTemplate]:
+    """Makes fresh databases from a template, and drops them after the test."""
+    made: list[str] = []
+
+    def copy(template: str) -> str:
+        name = f"stockshift_test_{uuid.uuid4().hex[:12]}"
+        administer(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        made.append(name)
+        return database_on(server_url, name)
+
+    yield copy
+    for name in made:
+        administer(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def fill_nothing(_: "asyncpg.Connection[Any]") -> None: ...
+
+
+async def fill_legacy(connection: "asyncpg.Connection[Any]") -> None:
+    await connection.execute(LEGACY)
+
+
+async def fill_shop(connection: "asyncpg.Connection[Any]") -> None:
+    """Two companies with two locations each (one name in both), a user each, no item."""
+    await fill_legacy(connection)
+    for company in ("acme", "globex"):
+        await insert(connection, "companies", id=company, name=company.title())
+        await insert(
+            connection,
+            "users",
+            id=f"{company}-user",
+            name=f"{company.title()} User",
+            email=f"user@{company}.example",
+            password="$2b$10$never.shown",
+            companyId=company,
+        )
+        for location in ("main", "harbour"):
+            await insert(
+                connection, "locations", id=f"{company}-{location}", name=location.title(), companyId=company
+            )
+
+
+@pytest.fixture(scope="session")
+def empty_template(make_template: MakeTemplate) -> str:
+    return make_template(fill_nothing)
+
+
+@pytest.fixture(scope="session")
+def legacy_template(make_template: MakeTemplate) -> str:
+    return make_template(fill_legacy)
+
+
+@pytest.fixture(scope="session")
+def shop_template(make_template: MakeTemplate) -> str:
+    return make_template(fill_shop)
+
+
+@pytest.fixture
+def empty_database_url(copy_template: CopyTemplate, empty_template: str) -> str:
+    """A fresh database without a table."""
+    return copy_template(empty_template)
+
+
+@pytest.fixture
+def database_url(copy_template: CopyTemplate, legacy_template: str) -> str:
+    """A fresh database with the shop's tables, empty."""
+    return copy_template(legacy_template)
+
+
+@pytest.fixture
+def shop_url(copy_template: CopyTemplate, shop_template: str) -> str:
+    """A fresh database with the shop's tables: two companies, their locations and users, no item."""
+    return copy_template(shop_template)
