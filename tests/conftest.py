@@ -9,13 +9,12 @@ import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.support import connect_arguments, insert
+from tests.support import Connection, connect_arguments, insert
 
 LEGACY = (Path(__file__).parent / "legacy.sql").read_text()
 
@@ -54,7 +53,7 @@ def administer(server: str, statement: str) -> None:
     asyncio.run(run())
 
 
-MakeTemplate = Callable[[Callable[["asyncpg.Connection[Any]"], Awaitable[None]]], str]
+MakeTemplate = Callable[[Callable[[Connection], Awaitable[None]]], str]
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +61,7 @@ def make_template(server_url: str) -> Iterator[MakeTemplate]:
     """Makes a template database once and answers its name."""
     made: list[str] = []
 
-    def make(fill: Callable[["asyncpg.Connection[Any]"], Awaitable[None]]) -> str:
+    def make(fill: Callable[[Connection], Awaitable[None]]) -> str:
         name = f"stockshift_template_{uuid.uuid4().hex[:12]}"
         administer(server_url, f'CREATE DATABASE "{name}" TEMPLATE template0')
         made.append(name)
@@ -101,14 +100,14 @@ def copy_template(server_url: str) -> Iterator[CopyTemplate]:
         administer(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-async def fill_nothing(_: "asyncpg.Connection[Any]") -> None: ...
+async def fill_nothing(_: Connection) -> None: ...
 
 
-async def fill_legacy(connection: "asyncpg.Connection[Any]") -> None:
+async def fill_legacy(connection: Connection) -> None:
     await connection.execute(LEGACY)
 
 
-async def fill_shop(connection: "asyncpg.Connection[Any]") -> None:
+async def fill_shop(connection: Connection) -> None:
     """Two companies with two locations each (one name in both), a user each, no item."""
     await fill_legacy(connection)
     for company in ("acme", "globex"):

@@ -4,11 +4,16 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[Any]
+else:
+    Connection = asyncpg.Connection  # generic for the type checker only
 
 REQUIRE_ALL = os.environ.get("STOCKSHIFT_TEST_REQUIRE_ALL") == "1"
 
@@ -32,7 +37,7 @@ def connect_arguments(url: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def psql(url: str, *, application_name: str = "psql") -> AsyncIterator[asyncpg.Connection[Any]]:
+async def psql(url: str, *, application_name: str = "psql") -> AsyncIterator[Connection]:
     """A plain connection past everything of ours: what an administrator or the legacy application has."""
     connection = await asyncpg.connect(
         **connect_arguments(url), server_settings={"application_name": application_name}
@@ -57,7 +62,7 @@ ITEM_DEFAULTS: Mapping[str, Any] = {
 UPDATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678_000)  # noqa: DTZ001 - the shop stores UTC without a zone
 
 
-async def insert(connection: "asyncpg.Connection[Any]", table: str, **values: Any) -> None:
+async def insert(connection: Connection, table: str, **values: Any) -> None:
     """One row, its columns named as the shop names them; updatedAt is given, as the shop's ORM does."""
     row = {"updatedAt": UPDATED_AT, **values}
     names = ", ".join(f'"{name}"' for name in row)
@@ -65,5 +70,5 @@ async def insert(connection: "asyncpg.Connection[Any]", table: str, **values: An
     await connection.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', *row.values())
 
 
-async def insert_item(connection: "asyncpg.Connection[Any]", item_id: str, **values: Any) -> None:
+async def insert_item(connection: Connection, item_id: str, **values: Any) -> None:
     await insert(connection, "items", **{"id": item_id, "name": item_id, **ITEM_DEFAULTS, **values})
