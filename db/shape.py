@@ -1,0 +1,129 @@
+"""What the database looks like now: which of our tables and columns it has, and where reads come from.
+
+A database changes shape while we run: it is expanded, rolled back, given a column by somebody else. So every
+statement is built for a `Shape` and carries that shape's `guard`, which the database evaluates in the same snapshot.
+A false guard (or a missing relation) means that the shape was stale: load it again, build the statement again.
+No polling, no notification, and no moment in which two processes answer from different systems.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Table,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    null,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import tables
+
+ReadSource = Literal["AUTO", "LEGACY"]
+
+READ_TABLES = (
+    tables.items,
+    tables.locations,
+    tables.users,
+    tables.stock_batches,
+    tables.copy_ledger,
+    tables.setting,
+    tables.verification,
+    tables.verification_check,
+    tables.verification_mismatch,
+)
+
+COLUMNS = text(
+    """
+    SELECT n.nspname || '.' || c.relname AS relation, array_agg(a.attname::text) AS columns
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname IN ('public', 'stockshift') AND c.relkind IN ('r', 'p', 'v', 'f')
+      AND n.nspname || '.' || c.relname = ANY(:relations)
+    GROUP BY 1
+    """
+)
+LABELS = text(
+    """
+    SELECT enumlabel::text FROM pg_catalog.pg_enum
+    WHERE enumtypid = to_regtype('public."Status"') ORDER BY enumsortorder
+    """
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`columns` by relation (`schema.name`), an absent relation having none; `status_labels` in the enum's order."""
+
+    columns: Mapping[str, frozenset[str]]
+    status_labels: tuple[str, ...]
+    read_source: ReadSource
+
+    @property
+    def expanded(self) -> bool:
+        """Schema `stockshift` is there: the migration has begun."""
+        return bool(self._present(tables.setting))
+
+    def has(self, table: Table) -> bool:
+        """The table is there, with every column that we know of."""
+        return self._present(table) >= {column.name for column in table.columns}
+
+    def relation(self, table: Table, name: str) -> FromClause:
+        """The table under an alias. In place of a column that is missing stands NULL, of a table an empty one.
+
+        A `stock_batches` that lacks columns is somebody else's table: for us there is none.
+        """
+        if self.has(table):
+            return table.alias(name)
+        present = frozenset() if table is tables.stock_batches else self._present(table)
+        columns = [
+            column if column.name in present else cast(null(), column.type).label(column.name)
+            for column in table.columns
+        ]
+        return select(*columns).where(true() if present else false()).subquery(name)
+
+    def _present(self, table: Table) -> frozenset[str]:
+        return self.columns.get(table.fullname, frozenset())
+
+    def guard(self) -> ColumnElement[bool]:
+        """True in the database as long as this shape fits it."""
+        labels = (
+            select(func.count())
+            .select_from(text("pg_catalog.pg_enum"))
+            .where(text("enumtypid = to_regtype('public.\"Status\"')"))
+            .scalar_subquery()
+        )
+        conditions: list[ColumnElement[bool]] = [
+            func.to_regclass("public.stock_batches").is_not(null())
+            == literal(bool(self._present(tables.stock_batches))),
+            labels == literal(len(self.status_labels)),
+        ]
+        if self.expanded:
+            source = select(tables.setting.c.read_source).scalar_subquery()
+            conditions.append(func.coalesce(source, "AUTO") == literal(self.read_source))
+        else:
+            conditions.append(func.to_regclass("stockshift.setting").is_(null()))
+        return and_(*conditions)
+
+
+async def load_shape(connection: AsyncConnection) -> Shape:
+    """Looks at the catalog, and at the read source if it is stored; two or three small statements."""
+    relations = [table.fullname for table in READ_TABLES]
+    rows = await connection.execute(COLUMNS, {"relations": relations})
+    columns = {row.relation: frozenset(row.columns) for row in rows}
+    labels = tuple((await connection.execute(LABELS)).scalars())
+    read_source: ReadSource = "AUTO"
+    if columns.get(tables.setting.fullname):
+        stored = await connection.scalar(select(tables.setting.c.read_source))
+        read_source = "LEGACY" if stored == "LEGACY" else "AUTO"
+    return Shape(columns, labels, read_source)

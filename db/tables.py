@@ -1,0 +1,222 @@
+"""The tables, each said once: the shop's own as far as we read them, `stock_batches`, and those of schema `stockshift`.
+
+The shop's tables are described, never created: a real one may have more columns, and its legacy columns may be
+nullable. `stock_batches` is what an ORM that owns `public` will see, so its names and types are the shop's.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
+from sqlalchemy.types import UserDefinedType
+
+
+class StatusType(UserDefinedType[str]):
+    """The shop's enum `Status`: its labels are the database's business, so they pass as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return 'public."Status"'
+
+
+STATUS = StatusType()
+WALL_CLOCK = TIMESTAMP(precision=3)  # the shop stores UTC without a zone
+INSTANT = TIMESTAMP(timezone=True)
+
+legacy = MetaData(schema="public")
+
+companies = Table("companies", legacy, Column("id", Text, primary_key=True), Column("name", Text))
+
+users = Table(
+    "users",
+    legacy,
+    Column("id", Text, primary_key=True),
+    Column("name", Text),
+    Column("companyId", Text),
+)
+
+locations = Table(
+    "locations",
+    legacy,
+    Column("id", Text, primary_key=True),
+    Column("name", Text),
+    Column("companyId", Text),
+)
+
+items = Table(
+    "items",
+    legacy,
+    Column("id", Text, primary_key=True),
+    Column("name", Text),
+    Column("status", STATUS),
+    Column("quantityInStock", Integer),
+    Column("costPerUnitUSD", Double),
+    Column("freightCostUSD", Double),
+    Column("sellingPriceSRD", Double),
+    Column("orderDate", WALL_CLOCK),
+    Column("expectedArrival", WALL_CLOCK),
+    Column("orderNumber", Text),
+    Column("minStockLevel", Integer),
+    Column("notes", Text),
+    Column("createdAt", WALL_CLOCK),
+    Column("updatedAt", WALL_CLOCK),
+    Column("companyId", Text),
+    Column("assignedUserId", Text),
+    Column("locationId", Text),
+)
+
+USE_BATCH_SYSTEM = Column("useBatchSystem", Boolean, server_default=text("false"))
+
+stock_batches = Table(
+    "stock_batches",
+    legacy,
+    Column("id", Text, nullable=False),
+    Column("quantity", Integer, nullable=False, server_default=text("0")),
+    Column("status", STATUS, nullable=False, server_default=text("'ToOrder'")),
+    Column("costPerUnitUSD", Double, nullable=False),
+    Column("freightCostUSD", Double, nullable=False, server_default=text("0")),
+    Column("orderDate", WALL_CLOCK),
+    Column("expectedArrival", WALL_CLOCK),
+    Column("arrivedDate", WALL_CLOCK),
+    Column("orderNumber", Text),
+    Column("notes", Text),
+    Column("createdAt", WALL_CLOCK, nullable=False, server_default=text("CURRENT_TIMESTAMP")),
+    Column("updatedAt", WALL_CLOCK, nullable=False),
+    Column("itemId", Text, nullable=False),
+    Column("locationId", Text),
+    Column("assignedUserId", Text),
+    PrimaryKeyConstraint("id", name="stock_batches_pkey"),
+)
+
+# What a batch's columns refer to, and what becomes of the batch when that is deleted. Kept apart from the table: the
+# keys are added after the copy, when checking them once is cheaper than row by row.
+STOCK_BATCHES_REFERENCES = {
+    "itemId": (items, "CASCADE"),
+    "locationId": (locations, "SET NULL"),
+    "assignedUserId": (users, "SET NULL"),
+}
+STOCK_BATCHES_ITEM_INDEX = Index("stock_batches_itemId_idx", stock_batches.c.itemId)
+
+# The opening batch's column, and the item's column that it is a copy of.
+OPENING_COLUMNS = {
+    "quantity": "quantityInStock",
+    "status": "status",
+    "costPerUnitUSD": "costPerUnitUSD",
+    "freightCostUSD": "freightCostUSD",
+    "orderDate": "orderDate",
+    "expectedArrival": "expectedArrival",
+    "orderNumber": "orderNumber",
+    "notes": "notes",
+    "createdAt": "createdAt",
+    "updatedAt": "updatedAt",
+    "locationId": "locationId",
+    "assignedUserId": "assignedUserId",
+}
+# The same without the two that change by themselves whenever a row is touched: what both systems must agree on.
+COMPARED_COLUMNS = {batch: item for batch, item in OPENING_COLUMNS.items() if batch not in ("createdAt", "updatedAt")}
+
+stockshift = MetaData(schema="stockshift")
+
+setting = Table(
+    "setting",
+    stockshift,
+    Column("only_row", Boolean, primary_key=True, server_default=text("true")),
+    Column("read_source", Text, nullable=False, server_default=text("'AUTO'")),
+    CheckConstraint("only_row", name="setting_has_one_row"),
+    CheckConstraint("read_source IN ('AUTO', 'LEGACY')", name="setting_read_source_known"),
+)
+
+migration_run = Table(
+    "migration_run",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("driver", Text, nullable=False),
+    Column("started_at", INSTANT, nullable=False),
+    Column("finished_at", INSTANT),
+    Column("items_copied", BigInteger, nullable=False, server_default=text("0")),
+    Column("items_held_back", BigInteger, nullable=False, server_default=text("0")),
+)
+
+# No foreign keys: it outlives what it describes. JSON, not JSONB: a row is kept as its text was, to the digit.
+copy_ledger = Table(
+    "copy_ledger",
+    stockshift,
+    Column("item_id", Text, primary_key=True),
+    Column("batch_id", Text, nullable=False),
+    Column("run_id", BigInteger),
+    Column("adopted", Boolean, nullable=False, server_default=text("false")),
+    Column("copied_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("original", JSON, nullable=False),
+    Index("copy_ledger_batch_id_key", "batch_id", unique=True),
+)
+
+idempotency_key = Table(
+    "idempotency_key",
+    stockshift,
+    Column("company_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("batch_id", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+)
+
+verification = Table(
+    "verification",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("company_id", Text),
+    Column("state", Text, nullable=False, server_default=text("'RUNNING'")),
+    Column("started_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("finished_at", INSTANT),
+    Column("requested_by", Text),
+    Column("items_checked", BigInteger, nullable=False, server_default=text("0")),
+    Column("items_matched", BigInteger, nullable=False, server_default=text("0")),
+    Column("items_mismatched", BigInteger, nullable=False, server_default=text("0")),
+    Column("legacy_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("batch_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("explained_difference", BigInteger, nullable=False, server_default=text("0")),
+    CheckConstraint("state IN ('RUNNING', 'PASSED', 'FAILED')", name="verification_state_known"),
+)
+
+verification_check = Table(
+    "verification_check",
+    stockshift,
+    Column("verification_id", BigInteger, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("expected", Text),
+    Column("actual", Text),
+    Column("detail", Text),
+)
+
+verification_mismatch = Table(
+    "verification_mismatch",
+    stockshift,
+    Column("verification_id", BigInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("item_id", Text, nullable=False),
+    Column("item_name", Text, nullable=False),
+    Column("legacy_quantity", BigInteger),
+    Column("batch_quantity", BigInteger),
+    Column("difference", BigInteger),
+    Column("fields", ARRAY(Text), nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("repair", Text),
+)

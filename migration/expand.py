@@ -1,0 +1,116 @@
+"""The additive expansion (R13): what is missing is made, what is there is left alone.
+
+Steps are data, so that `plan` shows exactly what `migrate` runs. They come in two halves: the tables before the copy;
+keys, index and the flag after it, when checking the keys once is cheaper than row by row, and so that the one
+statement which needs `items` to itself (adding the flag) holds that lock only for the moment before the commit.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ClauseElement, ExecutableDDLElement, bindparam, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
+
+from db import tables
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
+
+
+@dataclass(frozen=True)
+class Step:
+    """One statement of the migration. `why` is for a person."""
+
+    why: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What of our objects is there already: relations by full name, columns of the batches with a key or an index."""
+
+    schema: bool
+    relations: frozenset[str]
+    foreign_keys: frozenset[str]
+    indexed: frozenset[str]
+    flag: bool
+
+
+EXISTING = text(
+    """
+    SELECT
+        to_regnamespace('stockshift') IS NOT NULL AS schema,
+        ARRAY(SELECT r FROM unnest(CAST(:relations AS text[])) AS r WHERE to_regclass(r) IS NOT NULL) AS relations,
+        ARRAY(
+            SELECT a.attname::text FROM pg_catalog.pg_constraint c
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
+            WHERE c.conrelid = to_regclass('public.stock_batches') AND c.contype = 'f'
+        ) AS foreign_keys,
+        ARRAY(
+            SELECT a.attname::text FROM pg_catalog.pg_index x
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+            WHERE x.indrelid = to_regclass('public.stock_batches') AND x.indisvalid AND x.indpred IS NULL
+        ) AS indexed,
+        EXISTS (
+            SELECT FROM pg_catalog.pg_attribute
+            WHERE attrelid = to_regclass('public.items') AND attname = :flag AND NOT attisdropped
+        ) AS flag
+    """
+).bindparams(bindparam("flag", tables.USE_BATCH_SYSTEM.name))
+
+
+async def existing(connection: AsyncConnection) -> Existing:
+    relations = [table.fullname for table in (tables.stock_batches, *tables.stockshift.sorted_tables)]
+    row = (await connection.execute(EXISTING, {"relations": relations})).one()
+    return Existing(row.schema, frozenset(row.relations), frozenset(row.foreign_keys), frozenset(row.indexed), row.flag)
+
+
+def rendered(element: ClauseElement) -> str:
+    """An expression as SQL that a person can read and run, values included."""
+    return str(element.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})).strip()
+
+
+def tables_to_make(there: Existing) -> list[Step]:
+    """The first half: everything that the copy writes to."""
+    steps = []
+    if not there.schema:
+        steps.append(_step("a place of our own, which the shop's ORM does not see", CreateSchema("stockshift")))
+    for table in tables.stockshift.sorted_tables:
+        if table.fullname not in there.relations:
+            steps.append(_step(f"table {table.fullname}", CreateTable(table)))
+            steps.extend(_step(f"index {index.name}", CreateIndex(index)) for index in table.indexes)
+    if tables.setting.fullname not in there.relations:
+        steps.append(
+            Step("items that have batches are answered from them", "INSERT INTO stockshift.setting DEFAULT VALUES")
+        )
+    if tables.stock_batches.fullname not in there.relations:
+        steps.append(_step("the batches", CreateTable(tables.stock_batches)))
+    return steps
+
+
+def keys_to_add(there: Existing) -> list[Step]:
+    """The second half: the batches' foreign keys and index."""
+    steps = [
+        Step(
+            f"every batch's {column} must exist",
+            f'ALTER TABLE public.stock_batches ADD CONSTRAINT "stock_batches_{column}_fkey" FOREIGN KEY ("{column}")'
+            f" REFERENCES {target.fullname} (id) ON DELETE {on_delete} ON UPDATE CASCADE",
+        )
+        for column, (target, on_delete) in tables.STOCK_BATCHES_REFERENCES.items()
+        if column not in there.foreign_keys
+    ]
+    if "itemId" not in there.indexed:
+        steps.append(_step("an item's batches are found by index", CreateIndex(tables.STOCK_BATCHES_ITEM_INDEX)))
+    return steps
+
+
+def flag_to_add(there: Existing) -> list[Step]:
+    """The last statement: it waits for every reader of `items`, and is done in a moment once it has them."""
+    if there.flag:
+        return []
+    sql = f'ALTER TABLE public.items ADD COLUMN "{tables.USE_BATCH_SYSTEM.name}" BOOLEAN DEFAULT false'
+    return [Step("marks an item as cut over; nothing is rewritten", sql)]
+
+
+def _step(why: str, element: ExecutableDDLElement) -> Step:
+    return Step(why, str(element.compile(dialect=DIALECT)).strip())
