@@ -96,6 +96,7 @@ def main(uid: int, gid: int, lock: int, command: Sequence[str]) -> int:
         extra_groups=[] if switch else None,
         preexec_fn=_end_with_watchdog(),
     )
+    os.close(lock)  # it tells whether PROGRAM lives, not whether we do
     _until_unwanted(child, wake)
     return _stop(child)
 
