@@ -29,7 +29,6 @@ _LOG_LINES_SHOWN = 5
 
 _SOCKET = f".s.PGSQL.{PORT}"
 _SOCKET_PATH_BYTES = 100  # the kernel's limit is 104 on macOS, 108 on Linux
-_SOCKET_PATH_UNFIT = frozenset(',:"')  # these separate or quote hosts in URLs, or folders in PostgreSQL's setting
 
 
 class AlreadyRunningError(EmbeddedServerError):
@@ -178,8 +177,8 @@ class Cluster:
 
     def make_socket_folder(self) -> Path:
         folder = self.home / "socket"
-        unfit = _SOCKET_PATH_UNFIT.intersection(str(folder))
-        if unfit or len(os.fsencode(folder / _SOCKET)) > _SOCKET_PATH_BYTES:
+        # A comma would make two folders of it, in PostgreSQL's setting and in URLs.
+        if "," in str(folder) or len(os.fsencode(folder / _SOCKET)) > _SOCKET_PATH_BYTES:
             # Not TMPDIR: it may be long itself, or closed to the account.
             short = Path(tempfile.mkdtemp(prefix="stockshift-", dir="/tmp"))
             self.account.own(short)

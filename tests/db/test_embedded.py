@@ -125,8 +125,9 @@ def start_owner() -> Iterator[StartOwner]:
         account: pwd.struct_passwd | None = None,
         wait: bool = True,
         environment: Mapping[str, str] = {},
+        groups: list[int] | None = None,
     ) -> Owner:
-        who: dict[str, Any] = {}
+        who: dict[str, Any] = {"extra_groups": groups}
         if account is not None:
             who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         process = subprocess.Popen(
@@ -164,14 +165,14 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs_of_the_wheel() -> Iterator[None]:
+def _programs_of_the_wheel() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PG_BINDIR", raising=False)
         yield
 
 
 @pytest.fixture(scope="module")
-def serving(programs_of_the_wheel: None) -> Iterator[EmbeddedServer]:
+def serving() -> Iterator[EmbeddedServer]:
     """A running server for what only looks; its settings try to open it to the network."""
     settings = {**FAST, "work_mem": "7MB", "listen_addresses": "*"}
     with open_folder() as directory, embedded_server(directory, settings=settings) as server:
@@ -205,6 +206,17 @@ def query(url: str, statement: str) -> Any:
             return await connection.fetchval(statement)
         finally:
             await connection.close()
+
+    return asyncio.run(run())
+
+
+def through_sqlalchemy(url: str, statement: str) -> Any:
+    async def run() -> Any:
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+        async with engine.connect() as connection:
+            found = await connection.scalar(text(statement))
+        await engine.dispose()
+        return found
 
     return asyncio.run(run())
 
@@ -249,15 +261,7 @@ class TestServing:
         url = serving.url("a shop/ü")
         assert psql(serving.bin_dir, url, "SELECT current_database()") == "a shop/ü"
         assert query(url, "SELECT current_database()") == "a shop/ü"
-
-        async def through_sqlalchemy() -> Any:
-            engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
-            async with engine.connect() as connection:
-                found = await connection.scalar(text("SELECT current_database()"))
-            await engine.dispose()
-            return found
-
-        assert asyncio.run(through_sqlalchemy()) == "a shop/ü"
+        assert through_sqlalchemy(url, "SELECT current_database()") == "a shop/ü"
 
     def test_only_who_can_enter_the_socket_folder_reaches_it(self, serving: EmbeddedServer) -> None:
         assert query(serving.url(), "SHOW listen_addresses") == ""
@@ -290,11 +294,12 @@ class TestServing:
         with embedded_server(directory, settings=FAST) as server:
             assert query(server.url(), "SELECT answer FROM kept") == 42
 
-    @pytest.mark.parametrize("name", ["größe 数 100% a+b", "a,b", "a:b", '"a"', "x" * 120])
+    @pytest.mark.parametrize("name", ['größe 数 100% a+b:c "d"', "a,b", "x" * 120])
     def test_any_folder_name_will_do(self, directory: Path, name: str) -> None:
         with embedded_server(directory / name, settings=FAST) as server:
             assert query(server.url(), "SELECT 1") == 1
             assert psql(server.bin_dir, server.url(), "SELECT 1") == "1"
+            assert through_sqlalchemy(server.url(), "SELECT 1") == 1
             assert server.data_dir == directory / name / "postgres" / "data"
 
     def test_the_environment_of_the_owner_stays_with_the_owner(self, directory: Path, start_owner: StartOwner) -> None:
@@ -332,9 +337,11 @@ class TestKilled:
         owner = start_owner(directory, account=account)
         query(owner.url, "CREATE TABLE kept AS SELECT 42 AS answer")
         former = owner.postmaster
+        os.kill(former, signal.SIGSTOP)  # a server that is slow to stop
         owner.kill()
-        again = start_owner(directory, account=account)
-        assert not running(former)
+        with subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -CONT {former}"]):
+            again = start_owner(directory, account=account)
+            assert not running(former)
         assert query(again.url, "SELECT answer FROM kept") == 42
 
     def test_a_server_without_owner_and_watchdog_is_taken_over(
@@ -521,6 +528,36 @@ class TestRefused:
         assert not (directory / "gone").exists()
 
     @as_root
+    def test_a_folder_that_cannot_be_written_is_named(self, directory: Path, start_owner: StartOwner) -> None:
+        account = ordinary(directory)
+        os.chown(directory, 0, 0)
+        refused = start_owner(directory, account=account, wait=False).finish()
+        assert f"cannot be kept in {directory} (Permission denied): make that folder writable" in refused
+
+    @as_root
+    def test_data_that_the_account_can_no_longer_reach_is_not_replaced(self, directory: Path) -> None:
+        with embedded_server(directory, settings=FAST) as server:
+            pass
+        directory.chmod(0o700)
+        with pytest.raises(PlaceError, match=f"cannot enter {directory}/postgres"), embedded_server(directory):
+            pass
+        assert server.data_dir.is_dir()
+
+    @as_root
+    def test_a_shared_folder_that_others_can_write_is_not_trusted(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared = directory / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        private = directory / "roots"
+        private.mkdir(mode=0o700)
+        monkeypatch.setattr("db.embedded_place.SHARED", shared)
+        with pytest.raises(PlaceError, match=f"{shared} must be a folder of root's"), embedded_server(private):
+            pass
+        assert not list(shared.iterdir())
+
+    @as_root
     def test_data_of_another_account_names_the_account(self, directory: Path, start_owner: StartOwner) -> None:
         with embedded_server(directory, settings=FAST) as server:
             theirs = server.data_dir.owner()
@@ -596,7 +633,7 @@ class TestRoot:
     def test_the_server_runs_as_an_ordinary_account_without_the_groups_of_root(
         self, directory: Path, start_owner: StartOwner
     ) -> None:
-        owner = start_owner(directory)
+        owner = start_owner(directory, groups=[0, 1])
         account = account_for(directory)
         assert account.name in {"postgres", "nobody"}
         assert ps(owner.postmaster, "uid") == ps(owner.postmaster, "ruid") == str(account.uid)
