@@ -150,7 +150,7 @@ def replace_dead_connections(engine: AsyncEngine, *, max_idle: float) -> None:
             raise DisconnectionError
         if idle >= PING_AFTER_SECONDS:
             try:
-                connection.run_async(lambda driver: driver.execute(";", timeout=PING_TIMEOUT_SECONDS))
+                connection.run_async(lambda driver: driver.execute("SELECT 1", timeout=PING_TIMEOUT_SECONDS))
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise DisconnectionError from error
 
