@@ -74,6 +74,20 @@ class Shape:
         """Schema `stockshift` is there: the migration has begun."""
         return bool(self._present(tables.setting))
 
+    @property
+    def is_a_shop(self) -> bool:
+        return bool(self._present(tables.items) and self.status_labels)
+
+    @property
+    def batches_known(self) -> bool:
+        """Some item may be on the batch system."""
+        return self.has(tables.stock_batches) or self.has(tables.copy_ledger)
+
+    @property
+    def has_legacy_columns(self) -> bool:
+        """They are there until the migration is contracted."""
+        return "quantityInStock" in self._present(tables.items)
+
     def has(self, table: Table) -> bool:
         """The table is there, with every column that we know of."""
         return self._present(table) >= {column.name for column in table.columns}

@@ -1,0 +1,171 @@
+"""Pages by keyset (Relay's cursor connections): stable while rows are inserted, as quick at the end as at the start.
+
+A cursor is the sort key of its row and its id, opaque and versioned, and names the order it belongs to: with another
+order it is refused instead of answering a wrong page.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+from sqlalchemy.types import TypeEngine
+
+from resolvers.errors import BadRequest
+from resolvers.scope import Scope
+from resolvers.selection import Selected
+from resolvers.sql import EMPTY, Fields, Value, json_object
+
+VERSION = 1
+MOST_ROWS = 1_000
+DEFAULT_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Order:
+    """A sort key with its direction; `name` is what its cursors carry. `tie` breaks ties, in that direction."""
+
+    name: str
+    key: Value
+    tie: Value
+    descending: bool = False
+
+    def columns(self) -> list[Value]:
+        parts = [self.key] if self.key is self.tie else [self.key, self.tie]
+        return [part.desc() if self.descending else part.asc() for part in parts]
+
+    def after(self, cursor: str) -> ColumnElement[bool]:
+        key, tie = decode(cursor, self.name)
+        here = tuple_(self.key, self.tie)
+        there = tuple_(_typed(key, self.key.type), _typed(tie, self.tie.type))
+        return here < there if self.descending else here > there
+
+
+def _typed(value: str, type_: TypeEngine[Any]) -> Value:
+    return cast(literal(value, Text), type_)
+
+
+def decode(cursor: str, order: str) -> tuple[str, str]:
+    """The sort key and the tie of a cursor's row, as text. Raises BadRequest when it is none, or of another order."""
+    try:
+        version, name, key, tie = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError, binascii.Error):
+        raise BadRequest(f"after: {cursor!r} is no cursor; pass an endCursor or a cursor of an earlier page") from None
+    if version != VERSION or name != order:
+        raise BadRequest(f"after: the cursor belongs to order {name}, this page is in order {order}; start again")
+    if not (isinstance(key, str) and isinstance(tie, str)) or "\0" in key + tie:
+        raise BadRequest(f"after: {cursor!r} is no cursor; pass an endCursor or a cursor of an earlier page")
+    return key, tie
+
+
+def encode(order: str, key: Value, tie: Value) -> Value:
+    """The cursor of a row, in SQL: base64url of a JSON array, without padding and without the line breaks."""
+    content = func.json_build_array(literal(VERSION), literal(order, Text), cast(key, Text), cast(tie, Text))
+    encoded = func.encode(func.convert_to(cast(content, Text), "UTF8"), "base64")
+    return func.translate(encoded, "+/=\n", "-_")
+
+
+def page_size(selected: Selected, default: int = DEFAULT_ROWS) -> int:
+    first = selected.arguments.get("first")
+    size = default if first is None else first
+    if not 0 <= size <= MOST_ROWS:
+        raise BadRequest(f"first: {size} rows are asked for; a page has 0 to {MOST_ROWS}")
+    return int(size)
+
+
+class Shown(Protocol):
+    """A row that a node is made of; `source` is what to select it from, joins that its fields wanted included."""
+
+    def source(self) -> FromClause: ...
+
+
+RowT = TypeVar("RowT", bound=Shown)
+
+
+@dataclass(frozen=True)
+class Rows(Generic[RowT]):
+    """The rows to page through: the columns a node needs, what they are selected from, which, in what order."""
+
+    table: FromClause
+    row: RowT
+    where: list[ColumnElement[bool]]
+    order: Order
+    outer: FromClause | None = None  # the row that these belong to, when they are nested in one
+
+    def select(self, *columns: Value) -> Select[*tuple[Any, ...]]:
+        query = select(*columns).where(*self.where)
+        query = query.select_from(self.row.source())
+        return query if self.outer is None else query.correlate(self.outer)
+
+
+def connection(
+    scope: Scope,
+    selected: Selected,
+    rows: Callable[[], Rows[RowT]],
+    show: Callable[[FromClause], RowT],
+    fields: Fields[RowT],
+) -> Value:
+    """A page of `rows`, whose nodes `show` makes of the page's relation and `fields` answers."""
+    size = page_size(selected)
+    after = selected.arguments.get("after")
+    shown = rows()
+    page = _page(scope, shown, size, after)
+    row = show(page)
+    within = page.c.position <= size
+    cursor = encode(shown.order.name, page.c.sort_key, page.c.tie)
+    answers: Fields[None] = {
+        "edges": lambda _, edges: func.coalesce(
+            func.json_agg(
+                aggregate_order_by(
+                    json_object(
+                        row,
+                        {"cursor": lambda _, __: cursor, "node": lambda r, node: json_object(r, fields, node.children)},
+                        edges.children,
+                    ),
+                    page.c.position,
+                )
+            ).filter(within),
+            EMPTY,
+        ),
+        "pageInfo": lambda _, info: json_object(None, _page_info(page, cursor, size, after), info.children),
+        "totalCount": lambda _, __: _count(rows()),
+    }
+    pairs = json_object(None, answers, selected.children)
+    if not (selected.asks("edges") or selected.asks("pageInfo")):
+        return pairs
+    query = select(pairs).select_from(row.source())
+    return (query if shown.outer is None else query.correlate(shown.outer)).scalar_subquery()
+
+
+def _page(scope: Scope, rows: Rows[RowT], size: int, after: str | None) -> FromClause:
+    """One row more than the page has: it tells whether another page follows."""
+    order = rows.order
+    here = rows.select(
+        *rows.table.c,
+        order.key.label("sort_key"),
+        order.tie.label("tie"),
+        func.row_number().over(order_by=order.columns()).label("position"),
+    )
+    if after is not None:
+        here = here.where(order.after(after))
+    return here.order_by(*order.columns()).limit(size + 1).subquery(scope.name("page"))
+
+
+def _page_info(page: FromClause, cursor: Value, size: int, after: str | None) -> Fields[None]:
+    def edge(order: Value) -> Value:
+        return func.array_agg(aggregate_order_by(cursor, order), type_=ARRAY(Text)).filter(page.c.position <= size)[1]
+
+    return {
+        "hasNextPage": lambda _, __: func.count() > size,
+        "hasPreviousPage": lambda _, __: literal(after is not None),
+        "startCursor": lambda _, __: edge(page.c.position.asc()),
+        "endCursor": lambda _, __: edge(page.c.position.desc()),
+    }
+
+
+def _count(rows: Rows[RowT]) -> Value:
+    return rows.select(func.count()).scalar_subquery()

@@ -1,0 +1,58 @@
+"""The root fields of a query: who may ask, and the expression that answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, Text, literal, select
+
+from resolvers import batch, item, place, verification
+from resolvers.errors import Forbidden
+from resolvers.scope import Scope
+from resolvers.selection import Selected
+from resolvers.sql import Value
+from resolvers.viewer import Role, Viewer
+
+
+@dataclass(frozen=True)
+class Root:
+    """`answer` builds one expression of JSON; `role` is the least that may ask."""
+
+    answer: Callable[[Scope, Selected], Value]
+    role: Role = Role.STAFF
+
+
+def _id(selected: Selected) -> Value:
+    return literal(selected.arguments["id"], Text)
+
+
+ROOTS: Mapping[str, Root] = {
+    "item": Root(lambda scope, selected: item.one_item(scope, _id(selected), selected)),
+    "items": Root(item.items),
+    "batch": Root(lambda scope, selected: batch.one_batch(scope, _id(selected), selected)),
+    "locations": Root(lambda scope, selected: place.locations(scope, selected)),
+    "stockSummary": Root(item.stock_summary),
+    "verification": Root(
+        lambda scope, selected: verification.one_verification(scope, selected.arguments["id"], selected), Role.MANAGER
+    ),
+    "verifications": Root(verification.verifications, Role.MANAGER),
+}
+
+
+def require(viewer: Viewer, role: Role, name: str) -> None:
+    """Raises Forbidden unless the viewer has at least this role."""
+    if viewer.role < role:
+        raise Forbidden(f"{name} needs role {role.name}; this token's role is {viewer.role.name}")
+
+
+def answer(scope: Scope, viewer: Viewer, selected: Selected) -> Value:
+    """The expression that answers one root field. Raises Forbidden or BadRequest."""
+    root = ROOTS[selected.name]
+    require(viewer, root.role, selected.name)
+    return root.answer(scope, selected)
+
+
+def statement(scope: Scope, answers: list[Value]) -> Select[*tuple[Any, ...]]:
+    """Everything that an operation asks for as one statement; its first column says whether the shape still fits."""
+    columns = [value.label(f"answer_{position}") for position, value in enumerate(answers)]
+    return select(scope.shape.guard().label("fits"), *columns)

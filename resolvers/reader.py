@@ -1,0 +1,81 @@
+"""Reading: selections in, answers out, in one statement and so of one instant."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db.engine import connecting
+from db.errors import StockshiftError
+from db.shape import Shape, load_shape
+from resolvers.query import answer, statement
+from resolvers.scope import Scope
+from resolvers.selection import Selected
+from resolvers.viewer import Viewer
+
+ATTEMPTS = 3
+# undefined table, column, object, schema; a cached plan whose result changed
+STALE = {"42P01", "42703", "42704", "3F000", "0A000"}
+
+Answers = dict[str, Any]
+
+
+class Unsettled(StockshiftError):
+    """The database kept changing shape while it was read; ask again."""
+
+
+class NotAShop(StockshiftError):
+    """The database has no table `items` in schema public; point DATABASE_URL at the shop's database."""
+
+
+class Reader:
+    """Answers selections, knowing what the database looked like the last time it looked."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._shape: Shape | None = None
+
+    async def answer(self, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
+        """The answer of each root field by its key; an exception in place of one that cannot be answered."""
+        async with connecting(self.engine) as connection:
+            return await self.answer_on(connection, viewer, selections)
+
+    async def answer_on(self, connection: AsyncConnection, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
+        """The same within the transaction of a connection, which sees its own writes."""
+        for _ in range(ATTEMPTS):
+            if self._shape is None:
+                self._shape = await load_shape(connection)
+            if not self._shape.is_a_shop:
+                self._shape = None
+                raise NotAShop
+            answers = await self._try(connection, self._shape, viewer, selections)
+            if answers is not None:
+                return answers
+            self._shape = None
+        raise Unsettled
+
+    async def _try(
+        self, connection: AsyncConnection, shape: Shape, viewer: Viewer, selections: Sequence[Selected]
+    ) -> Answers | None:
+        """None when the shape no longer fits."""
+        scope = Scope(shape, viewer.company)
+        answers: Answers = {}
+        values = {}
+        for selected in selections:
+            try:
+                values[selected.key] = answer(scope, viewer, selected)
+            except StockshiftError as error:
+                answers[selected.key] = error
+        if not values:
+            return answers
+        try:
+            async with connection.begin_nested() if connection.in_transaction() else connection.begin():
+                row = (await connection.execute(statement(scope, list(values.values())))).one()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in STALE:
+                return None
+            raise
+        if not row.fits:
+            return None
+        return answers | dict(zip(values, row[1:], strict=True))

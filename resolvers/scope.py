@@ -1,0 +1,82 @@
+"""Company isolation, in the one place that reads go through (R: nothing of another company, through any field).
+
+Resolvers never touch a table of the shop: they ask a `Scope` for it and get only what the viewer may see. An import
+contract keeps `db.tables` out of the other resolvers, so a new field cannot forget.
+"""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from sqlalchemy import ColumnElement, FromClause, Table, Text, case, cast, exists, literal, select
+
+from db import tables
+from db.shape import Shape
+
+
+@dataclass
+class Scope:
+    """Builds relations for one statement: aliases are unique, rows are the company's (None: all companies')."""
+
+    shape: Shape
+    company: str | None
+    _numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    def name(self, hint: str) -> str:
+        return f"{hint}_{next(self._numbers)}"
+
+    def items(self) -> FromClause:
+        return self._owned(tables.items, "item")
+
+    def locations(self) -> FromClause:
+        return self._owned(tables.locations, "location")
+
+    def users(self) -> FromClause:
+        return self._owned(tables.users, "user")
+
+    def batches(self) -> FromClause:
+        """Batches of the items that may be seen; an orphan belongs to nobody."""
+        batch = self.shape.relation(tables.stock_batches, self.name("batch"))
+        item = self.items()
+        mine = select(batch).where(exists().where(item.c.id == batch.c.itemId).correlate(batch))
+        return mine.subquery(self.name("batch"))
+
+    def batches_of(self, item_id: ColumnElement[str]) -> tuple[FromClause, ColumnElement[bool]]:
+        """The batches of an item that came out of this scope: the relation, and what holds of them."""
+        batch = self.shape.relation(tables.stock_batches, self.name("batch"))
+        return batch, batch.c.itemId == item_id
+
+    def copied(self, item_id: ColumnElement[str]) -> ColumnElement[bool]:
+        """The item was ever copied: it is in the copy ledger."""
+        ledger = self._ledger()
+        return exists().where(ledger.c.item_id == item_id).correlate_except(ledger)
+
+    def is_opening_batch(self, batch_id: ColumnElement[str]) -> ColumnElement[bool]:
+        ledger = self._ledger()
+        return exists().where(ledger.c.batch_id == batch_id).correlate_except(ledger)
+
+    def known_status(self, status: ColumnElement[str]) -> ColumnElement[str | None]:
+        """An item's status as one of the enum's labels; a text that is none of them is no status."""
+        labels = [literal(label, Text) for label in self.shape.status_labels]
+        text = cast(status, Text)
+        return case((text.in_(labels), cast(text, tables.STATUS)))
+
+    def verifications(self) -> FromClause:
+        """The reports of one company, or of all together: a report that counts everybody is for who sees everybody."""
+        report = self.shape.relation(tables.verification, self.name("verification"))
+        mine = report.c.company_id.is_not_distinct_from(self.company) if self.company else None
+        return report if mine is None else select(report).where(mine).subquery(self.name("verification"))
+
+    def checks(self) -> FromClause:
+        return self.shape.relation(tables.verification_check, self.name("check"))
+
+    def mismatches(self) -> FromClause:
+        return self.shape.relation(tables.verification_mismatch, self.name("mismatch"))
+
+    def _ledger(self) -> FromClause:
+        return self.shape.relation(tables.copy_ledger, self.name("ledger"))
+
+    def _owned(self, table: Table, hint: str) -> FromClause:
+        relation = self.shape.relation(table, self.name(hint))
+        if self.company is None:
+            return relation
+        return select(relation).where(relation.c.companyId == self.company).subquery(self.name(hint))

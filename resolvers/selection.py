@@ -1,0 +1,88 @@
+"""What an operation asks for, as a tree: fragments merged, `@include` and `@skip` decided, arguments coerced.
+
+It is what graphql-core collects while it executes, collected ahead of execution, so that one statement can be built
+of the whole.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLIncludeDirective,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLSkipDirective,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    get_argument_values,
+    get_directive_values,
+    get_named_type,
+)
+from graphql.execution.values import VariableValues
+
+
+@dataclass
+class Selected:
+    """One field of the answer: its key there, its name in the schema, its arguments, and what is asked of its value."""
+
+    key: str
+    name: str
+    arguments: dict[str, Any]
+    children: tuple["Selected", ...] = field(default=())
+
+    def asks(self, name: str) -> bool:
+        return any(child.name == name for child in self.children)
+
+
+@dataclass(frozen=True)
+class Collector:
+    schema: GraphQLSchema
+    fragments: Mapping[str, FragmentDefinitionNode]
+    variables: VariableValues
+
+    def collect(self, operation: OperationDefinitionNode) -> tuple[Selected, ...]:
+        """The root fields; introspection fields are left out, here and below."""
+        root = self.schema.get_root_type(operation.operation)
+        return self._fields(root, [operation.selection_set]) if root else ()
+
+    def _fields(self, parent: GraphQLObjectType, sets: list[SelectionSetNode]) -> tuple[Selected, ...]:
+        merged: dict[str, list[FieldNode]] = {}
+        for selection_set in sets:
+            for node in self._flat(selection_set):
+                if not node.name.value.startswith("__"):
+                    merged.setdefault((node.alias or node.name).value, []).append(node)
+        return tuple(self._selected(parent, key, nodes) for key, nodes in merged.items())
+
+    def _selected(self, parent: GraphQLObjectType, key: str, nodes: list[FieldNode]) -> Selected:
+        first = nodes[0]
+        definition = parent.fields[first.name.value]
+        arguments = get_argument_values(definition, first, self.variables)
+        type_ = get_named_type(definition.type)
+        children: tuple[Selected, ...] = ()
+        if isinstance(type_, GraphQLObjectType):
+            children = self._fields(type_, [node.selection_set for node in nodes if node.selection_set])
+        return Selected(key, first.name.value, arguments, children)
+
+    def _flat(self, selection_set: SelectionSetNode) -> Iterator[FieldNode]:
+        for node in selection_set.selections:
+            if not self._included(node):
+                continue
+            if isinstance(node, FieldNode):
+                yield node
+            elif isinstance(node, InlineFragmentNode):
+                yield from self._flat(node.selection_set)
+            elif isinstance(node, FragmentSpreadNode):
+                yield from self._flat(self.fragments[node.name.value].selection_set)
+
+    def _included(self, node: SelectionNode) -> bool:
+        if not node.directives:
+            return True
+        skip = get_directive_values(GraphQLSkipDirective, node, self.variables)
+        include = get_directive_values(GraphQLIncludeDirective, node, self.variables)
+        return not (skip and skip["if"]) and not (include and not include["if"])

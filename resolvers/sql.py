@@ -1,0 +1,60 @@
+"""The few shapes that an answer is made of: an object, a list of them, a page of them; each one expression of JSON.
+
+The database answers in JSON under the very keys that the client chose, so nothing is renamed afterwards, and a list
+inside an object inside a list is still one statement.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from sqlalchemy import ColumnElement, Text, func, literal
+from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from resolvers.errors import BadRequest
+from resolvers.selection import Selected
+
+Value: TypeAlias = ColumnElement[Any]
+Row = TypeVar("Row")
+Fields: TypeAlias = Mapping[str, Callable[[Row, Selected], Value]]
+
+MOST_FIELDS = 50
+"""PostgreSQL passes at most 100 arguments to a function: 50 keys and their values."""
+
+
+def json_object(row: Row, fields: Fields[Row], selected: Iterable[Selected]) -> Value:
+    """An object with the selected fields of a row."""
+    pairs: list[Value] = []
+    for child in selected:
+        pairs += [literal(child.key, Text), fields[child.name](row, child)]
+    if len(pairs) > 2 * MOST_FIELDS:
+        raise BadRequest(f"{len(pairs) // 2} fields of one object are asked for, at most {MOST_FIELDS} are answered")
+    return func.json_build_object(*pairs, type_=JSON)
+
+
+def json_list(value: Value, *order: Value) -> Value:
+    """The values of a group as a list, never NULL."""
+    return func.coalesce(func.json_agg(aggregate_order_by(value, *order)), EMPTY, type_=JSON)
+
+
+EMPTY = func.json_build_array(type_=JSON)
+
+
+def instant(timestamp: Value) -> Value:
+    """`timestamp(3)` in UTC, as the shop stores it, to the text that JavaScript writes."""
+    return func.to_char(timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"', type_=Text)
+
+
+class HasColumns(Protocol):
+    @property
+    def c(self) -> ReadOnlyColumnCollection[str, Any]: ...
+
+
+def column(name: str) -> Callable[[HasColumns, Selected], Value]:
+    """The field is a column as it stands."""
+    return lambda row, _: row.c[name]
+
+
+def moment(name: str) -> Callable[[HasColumns, Selected], Value]:
+    """The field is a column of the shop's time."""
+    return lambda row, _: instant(row.c[name])
