@@ -93,7 +93,7 @@ FROM (VALUES
     (12, 'Shop Meerzorg', 'Meerzorgweg 15, Meerzorg', 'Next to the bridge', true, 3, 35)
 ) AS place (n, name, address, description, active, company, manager);
 
--- OFFSET 0 keeps the planner from merging a level into the next, which would reckon each value again at every use.
+-- OFFSET 0 keeps the planner from merging a step into the next, which would reckon each value again at every use.
 INSERT INTO public."items" (
     "id", "name", "status", "quantityInStock", "costPerUnitUSD", "freightCostUSD", "sellingPriceSRD", "supplier",
     "supplierSku", "orderDate", "expectedArrival", "orderNumber", "profitMarginPercent", "minStockLevel", "notes",
@@ -171,7 +171,65 @@ WITH department (department, brands, colours) AS (VALUES
           'Warranty 12 months, ask for the receipt', 'Price to be reviewed after next container',
           E'Checked 2x.\nTwo boxes were wet, contents fine.', 'Klant belt terug',
           E'Customs:\n- invoice with broker\n- declaration pending\n', 'Sold per set only', '110 V only!',
-          E'Count:\t12 left\t3 right', 'Ask Siti before discount', 'Levering in delen afgesproken']))
+          E'Count:\t12 left\t3 right', 'Ask Siti before discount', 'Levering in delen afgesproken'])
+), hashed AS (
+    SELECT sha256(convert_to('item ' || n, 'UTF8')) AS hash FROM generate_series(1, $1::int) AS n OFFSET 0
+), dice AS (
+    SELECT 'c' || right(encode(hash, 'hex'), 24) AS id,
+           CASE WHEN get_byte(hash, 0) < 205 THEN 1 WHEN get_byte(hash, 0) < 244 THEN 2 ELSE 3 END AS company,
+           get_byte(hash, 1) AS place_die,
+           CASE WHEN get_byte(hash, 2) < 178 THEN 'Arrived' WHEN get_byte(hash, 2) < 214 THEN 'Sold'
+                WHEN get_byte(hash, 2) < 240 THEN 'Ordered' ELSE 'ToOrder' END AS status,
+           1 + (get_byte(hash, 3) * 256 + get_byte(hash, 4)) % 48 AS product_die,
+           get_byte(hash, 5) AS brand_die,
+           get_byte(hash, 6) AS spec_die,
+           get_byte(hash, 7) AS colour_die,
+           get_byte(hash, 8) * 256 + get_byte(hash, 9) AS quantity_die,
+           get_byte(hash, 10) * 256 + get_byte(hash, 11) AS cost_die,
+           get_byte(hash, 12) * 16777216::bigint + get_byte(hash, 13) * 65536 + get_byte(hash, 14) * 256
+               + get_byte(hash, 15) AS time_die,
+           get_byte(hash, 16) * 256 + get_byte(hash, 17) AS order_die,
+           get_byte(hash, 18) AS user_die,
+           get_byte(hash, 19) AS note_die
+    FROM hashed OFFSET 0
+), chosen AS (
+    SELECT *,
+           brands[1 + brand_die % cardinality(brands)] AS brand,
+           specs[1 + spec_die % cardinality(specs)] AS spec,
+           colours[1 + colour_die % cardinality(colours)] AS colour,
+           1 + (product_die + brand_die) % 11 AS supplier_n,
+           -- A later spec of a product is the dearer one.
+           low * 100 + (high - low) * 100 * ((spec_die % cardinality(specs)) * 65536::bigint + cost_die)
+               / (cardinality(specs) * 65536) AS cost_cents,
+           CASE WHEN status = 'Sold' THEN CASE WHEN quantity_die % 10 = 0 THEN 1 + quantity_die % 3 ELSE 0 END
+                WHEN status = 'ToOrder' AND quantity_die % 2 = 0 THEN 0
+                WHEN quantity_die < 400 AND low <= 3 THEN 100000 + quantity_die * 911
+                WHEN quantity_die < 240 AND status = 'Arrived' THEN -1 - quantity_die % 9
+                WHEN quantity_die < 3000 AND status = 'Arrived' THEN 0
+                WHEN quantity_die < 45000 THEN 1 + quantity_die % 24
+                ELSE 1 + quantity_die % 150 END AS quantity,
+           -- What is still to come was entered in the last hundred days.
+           CASE WHEN status IN ('Ordered', 'ToOrder') THEN 172800000000 + time_die * 2
+                ELSE time_die * 42 END AS created_ms
+    FROM dice CROSS JOIN LATERAL (SELECT * FROM catalogue WHERE product_n = product_die OFFSET 0) AS catalogued OFFSET 0
+), reckoned AS (
+    SELECT *,
+           start + created_ms * INTERVAL '1 millisecond' AS created,
+           -- One cost in sixteen is a twelfth of the price of eleven: digits enough to catch whoever rounds.
+           CASE WHEN cost_die % 16 = 0 THEN cost_cents * 11 / 1200.0::float8 ELSE cost_cents / 100.0::float8 END AS cost,
+           CASE WHEN order_die % 7 = 0 THEN 0
+                ELSE cost_cents * (1 + abs(quantity)) * (4 + order_die % 9) / 100 END AS freight_cents,
+           -- Whole fives of SRD at 36.5 to the dollar, a quarter of them five cents below.
+           ((cost_cents * 365 * (118 + cost_die % 50) / 500000 + 1) * 500
+               - CASE WHEN colour_die % 4 = 0 THEN 5 ELSE 0 END) / 100.0::float8 AS price
+    FROM chosen CROSS JOIN fixed OFFSET 0
+), dated AS (
+    SELECT *,
+           CASE WHEN status <> 'ToOrder' AND note_die % 16 <> 0
+                THEN created + (order_die % 20 - 14) * INTERVAL '1 day'
+                    + cost_die * INTERVAL '91 milliseconds' END AS ordered
+    FROM reckoned OFFSET 0
+)
 SELECT
     id,
     brand || ' ' || product || ' ' || spec || CASE WHEN colour = '' THEN '' ELSE ', ' || colour END,
@@ -203,66 +261,7 @@ SELECT
                              WHEN company = 1 THEN 2 + place_die % 6
                              WHEN company = 2 THEN 8 + place_die % 3
                              ELSE 11 + place_die % 2 END
-FROM generate_series(1, $1::int) AS n
-CROSS JOIN fixed
-CROSS JOIN LATERAL (SELECT sha256(convert_to('item ' || n, 'UTF8')) AS hash OFFSET 0) AS hashed
-CROSS JOIN LATERAL (
-    SELECT 'c' || right(encode(hash, 'hex'), 24) AS id,
-           CASE WHEN get_byte(hash, 0) < 205 THEN 1 WHEN get_byte(hash, 0) < 244 THEN 2 ELSE 3 END AS company,
-           get_byte(hash, 1) AS place_die,
-           CASE WHEN get_byte(hash, 2) < 178 THEN 'Arrived' WHEN get_byte(hash, 2) < 214 THEN 'Sold'
-                WHEN get_byte(hash, 2) < 240 THEN 'Ordered' ELSE 'ToOrder' END AS status,
-           1 + (get_byte(hash, 3) * 256 + get_byte(hash, 4)) % 48 AS product_die,
-           get_byte(hash, 5) AS brand_die,
-           get_byte(hash, 6) AS spec_die,
-           get_byte(hash, 7) AS colour_die,
-           get_byte(hash, 8) * 256 + get_byte(hash, 9) AS quantity_die,
-           get_byte(hash, 10) * 256 + get_byte(hash, 11) AS cost_die,
-           get_byte(hash, 12) * 16777216::bigint + get_byte(hash, 13) * 65536 + get_byte(hash, 14) * 256
-               + get_byte(hash, 15) AS time_die,
-           get_byte(hash, 16) * 256 + get_byte(hash, 17) AS order_die,
-           get_byte(hash, 18) AS user_die,
-           get_byte(hash, 19) AS note_die
-    OFFSET 0
-) AS dice
-CROSS JOIN LATERAL (SELECT * FROM catalogue WHERE product_n = product_die OFFSET 0) AS catalogued
-CROSS JOIN LATERAL (
-    SELECT brands[1 + brand_die % cardinality(brands)] AS brand,
-           specs[1 + spec_die % cardinality(specs)] AS spec,
-           colours[1 + colour_die % cardinality(colours)] AS colour,
-           1 + (product_die + brand_die) % 11 AS supplier_n,
-           -- A later spec of a product is the dearer one.
-           low * 100 + (high - low) * 100 * ((spec_die % cardinality(specs)) * 65536::bigint + cost_die)
-               / (cardinality(specs) * 65536) AS cost_cents,
-           CASE WHEN status = 'Sold' THEN CASE WHEN quantity_die % 10 = 0 THEN 1 + quantity_die % 3 ELSE 0 END
-                WHEN status = 'ToOrder' AND quantity_die % 2 = 0 THEN 0
-                WHEN quantity_die < 400 AND low <= 3 THEN 100000 + quantity_die * 911
-                WHEN quantity_die < 240 AND status = 'Arrived' THEN -1 - quantity_die % 9
-                WHEN quantity_die < 3000 AND status = 'Arrived' THEN 0
-                WHEN quantity_die < 45000 THEN 1 + quantity_die % 24
-                ELSE 1 + quantity_die % 150 END AS quantity,
-           -- What is still to come was entered in the last hundred days.
-           CASE WHEN status IN ('Ordered', 'ToOrder') THEN 172800000000 + time_die * 2
-                ELSE time_die * 42 END AS created_ms
-    OFFSET 0
-) AS chosen
-CROSS JOIN LATERAL (
-    SELECT start + created_ms * INTERVAL '1 millisecond' AS created,
-           -- One cost in sixteen is a twelfth of the price of eleven: digits enough to catch whoever rounds.
-           CASE WHEN cost_die % 16 = 0 THEN cost_cents * 11 / 1200.0::float8 ELSE cost_cents / 100.0::float8 END AS cost,
-           CASE WHEN order_die % 7 = 0 THEN 0
-                ELSE cost_cents * (1 + abs(quantity)) * (4 + order_die % 9) / 100 END AS freight_cents,
-           -- Whole fives of SRD at 36.5 to the dollar, a quarter of them five cents below.
-           ((cost_cents * 365 * (118 + cost_die % 50) / 500000 + 1) * 500
-               - CASE WHEN colour_die % 4 = 0 THEN 5 ELSE 0 END) / 100.0::float8 AS price
-    OFFSET 0
-) AS reckoned
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN status <> 'ToOrder' AND note_die % 16 <> 0
-                THEN created + (order_die % 20 - 14) * INTERVAL '1 day'
-                    + cost_die * INTERVAL '91 milliseconds' END AS ordered
-    OFFSET 0
-) AS dated;
+FROM dated;
 
 -- The famous items and the oddities: fixed rows, in which the named columns are replaced.
 WITH oddity (n, columns) AS (VALUES
@@ -372,6 +371,20 @@ INSERT INTO public."items" SELECT changed.* FROM taken CROSS JOIN LATERAL jsonb_
 INSERT INTO public."expenses" (
     "id", "description", "amount", "currency", "category", "date", "notes", "createdAt", "updatedAt", "companyId",
     "createdById")
+WITH hashed AS (
+    SELECT sha256(convert_to('expense ' || n, 'UTF8')) AS hash
+    FROM generate_series(1, $1::int * 2::bigint / 5) AS n OFFSET 0
+), dice AS (
+    SELECT hash,
+           get_byte(hash, 0) % 12 AS kind,
+           CASE WHEN get_byte(hash, 1) < 190 THEN 1 WHEN get_byte(hash, 1) < 236 THEN 2 ELSE 3 END AS company,
+           TIMESTAMP '2021-01-04 11:30:00' + (get_byte(hash, 9) * 65536 + get_byte(hash, 10) * 256 + get_byte(hash, 11))
+               * INTERVAL '10921 milliseconds' AS spent
+    FROM hashed OFFSET 0
+), kinds (descriptions) AS (VALUES (ARRAY[
+    'Printer paper', 'Toner', 'Receipt rolls', 'Price labels',
+    'Diesel for the truck', 'Customs broker', 'Container to Kwatta', 'Bridge toll and parking',
+    'Drinking water', 'Repair of the roll-up door', 'EBS electricity', 'Café: coffee & sugar']))
 SELECT 'c' || right(encode(hash, 'hex'), 24),
        descriptions[1 + kind] || CASE WHEN get_byte(hash, 6) < 32 THEN ' — ' || get_byte(hash, 7) ELSE '' END,
        (500 + get_byte(hash, 2) * 256 + get_byte(hash, 3))
@@ -388,19 +401,7 @@ SELECT 'c' || right(encode(hash, 'hex'), 24),
                             WHEN company = 1 THEN 1 + get_byte(hash, 8) % 26
                             WHEN company = 2 THEN 27 + get_byte(hash, 8) % 8
                             ELSE 35 + get_byte(hash, 8) % 4 END
-FROM generate_series(1, $1::int * 2::bigint / 5) AS n
-CROSS JOIN (VALUES (ARRAY[
-    'Printer paper', 'Toner', 'Receipt rolls', 'Price labels',
-    'Diesel for the truck', 'Customs broker', 'Container to Kwatta', 'Bridge toll and parking',
-    'Drinking water', 'Repair of the roll-up door', 'EBS electricity', 'Café: coffee & sugar'])) AS kinds (descriptions)
-CROSS JOIN LATERAL (SELECT sha256(convert_to('expense ' || n, 'UTF8')) AS hash OFFSET 0) AS hashed
-CROSS JOIN LATERAL (
-    SELECT get_byte(hash, 0) % 12 AS kind,
-           CASE WHEN get_byte(hash, 1) < 190 THEN 1 WHEN get_byte(hash, 1) < 236 THEN 2 ELSE 3 END AS company,
-           TIMESTAMP '2021-01-04 11:30:00' + (get_byte(hash, 9) * 65536 + get_byte(hash, 10) * 256 + get_byte(hash, 11))
-               * INTERVAL '10921 milliseconds' AS spent
-    OFFSET 0
-) AS dice;
+FROM dice CROSS JOIN kinds;
 
 -- What each company believes its stock is worth. Summed as numeric: a sum of doubles depends on the order of the rows.
 UPDATE public."companies" AS company
