@@ -19,20 +19,20 @@ from tests.db.engines import Engines, ask, backend, failure, value, wait_for
 from tests.support import psql
 
 
-async def test_the_server_sees_the_name_of_the_service_and_not_the_shops(engines: Engines, database_url: str) -> None:
+async def test_the_server_sees_the_name_of_the_service_and_not_the_shops(database_url: str, engines: Engines) -> None:
     engine = engines(database_url, "application_name=shop", application_name="stockshift: test")
     name = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
     assert await ask(engine, name) == "stockshift: test"
     assert DatabaseUrl.parse(f"{database_url}&application_name=shop").application_name == "shop"
 
 
-async def test_a_session_is_in_utc_and_compiles_no_queries(engines: Engines, database_url: str) -> None:
+async def test_a_session_is_in_utc_and_compiles_no_queries(database_url: str, engines: Engines) -> None:
     engine = engines(database_url)
     assert await ask(engine, "SHOW timezone") == "UTC"
     assert await ask(engine, "SHOW jit") == "off"
 
 
-async def test_options_set_the_session_except_its_timezone(engines: Engines, database_url: str) -> None:
+async def test_options_set_the_session_except_its_timezone(database_url: str, engines: Engines) -> None:
     options = quote(r"-c statement_timeout=5s -c DateStyle=SQL,\ DMY -c TimeZone=America/Paramaribo -cjit=on")
     engine = engines(database_url, f"options={options}")
     shown = [await ask(engine, f"SHOW {name}") for name in ("statement_timeout", "datestyle", "timezone", "jit")]
@@ -52,7 +52,7 @@ async def test_options_set_the_session_except_its_timezone(engines: Engines, dat
     ],
 )
 async def test_the_callers_statement_timeout_stands_above_options_above_socket_timeout(
-    engines: Engines, database_url: str, query: str, asked_ms: int | None, shown: str
+    database_url: str, engines: Engines, query: str, asked_ms: int | None, shown: str
 ) -> None:
     engine = engines(database_url, query, statement_timeout_ms=asked_ms)
     assert await ask(engine, "SHOW statement_timeout") == shown
@@ -69,7 +69,7 @@ async def test_the_callers_statement_timeout_stands_above_options_above_socket_t
     ],
 )
 async def test_an_engine_opens_no_more_connections_than_its_limit(
-    engines: Engines, database_url: str, query: str, pool_size: int | None, most: int
+    database_url: str, engines: Engines, query: str, pool_size: int | None, most: int
 ) -> None:
     engine = engines(database_url, query, application_name="counted", pool_size=pool_size)
 
@@ -83,13 +83,13 @@ async def test_an_engine_opens_no_more_connections_than_its_limit(
     assert count == most
 
 
-async def test_a_full_pool_is_waited_for_no_longer_than_pool_timeout(engines: Engines, database_url: str) -> None:
+async def test_a_full_pool_is_waited_for_no_longer_than_pool_timeout(database_url: str, engines: Engines) -> None:
     engine = engines(database_url, "connection_limit=1&pool_timeout=1")
     async with connecting(engine):
         assert "every connection of the pool is in use; try again, or raise connection_limit" in await failure(engine)
 
 
-async def test_a_pool_timeout_of_zero_waits_until_a_connection_is_free(engines: Engines, database_url: str) -> None:
+async def test_a_pool_timeout_of_zero_waits_until_a_connection_is_free(database_url: str, engines: Engines) -> None:
     engine = engines(database_url, "connection_limit=1&pool_timeout=0")
     assert engine.pool.timeout() is None  # type: ignore[attr-defined]  # of QueuePool, which AsyncEngine does not tell
     async with connecting(engine) as connection:
@@ -99,7 +99,7 @@ async def test_a_pool_timeout_of_zero_waits_until_a_connection_is_free(engines: 
     assert await waiting == first
 
 
-async def test_a_connection_that_the_server_closed_is_replaced(engines: Engines, database_url: str) -> None:
+async def test_a_connection_that_the_server_closed_is_replaced(database_url: str, engines: Engines) -> None:
     engine = engines(database_url)
     first = await backend(engine)
     async with psql(database_url) as admin:
@@ -109,7 +109,7 @@ async def test_a_connection_that_the_server_closed_is_replaced(engines: Engines,
 
 
 async def test_a_connection_that_died_unnoticed_is_found_by_asking_it(
-    engines: Engines, database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engines(database_url)
     first = await backend(engine)
@@ -136,18 +136,18 @@ async def end(database_url: str, pid: int) -> None:
     await wait_for(lambda: gone(database_url, pid))
 
 
-async def test_a_connection_is_used_again(engines: Engines, database_url: str) -> None:
+async def test_a_connection_is_used_again(database_url: str, engines: Engines) -> None:
     engine = engines(database_url)
     assert await backend(engine) == await backend(engine)
 
 
-async def test_single_use_connections_are_replaced_after_each_use(engines: Engines, database_url: str) -> None:
+async def test_single_use_connections_are_replaced_after_each_use(database_url: str, engines: Engines) -> None:
     engine = engines(database_url, "single_use_connections=true")
     assert await backend(engine) != await backend(engine)
 
 
 async def test_a_connection_beyond_its_lifetime_is_replaced(
-    engines: Engines, database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engines(database_url, "max_connection_lifetime=100")
     first = await backend(engine)
@@ -157,7 +157,7 @@ async def test_a_connection_beyond_its_lifetime_is_replaced(
 
 
 async def test_a_connection_that_idled_too_long_is_replaced(
-    engines: Engines, database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engines(database_url, "max_idle_connection_lifetime=100")
     first = await backend(engine)
@@ -169,7 +169,7 @@ async def test_a_connection_that_idled_too_long_is_replaced(
 
 @pytest.mark.parametrize(("query", "kept"), [("", True), ("statement_cache_size=0", False)])
 async def test_statements_are_prepared_under_a_name_unless_the_cache_is_off(
-    engines: Engines, database_url: str, query: str, kept: bool
+    database_url: str, engines: Engines, query: str, kept: bool
 ) -> None:
     engine = engines(database_url, query)
     async with connecting(engine) as connection:
@@ -177,14 +177,14 @@ async def test_statements_are_prepared_under_a_name_unless_the_cache_is_off(
         assert (await value(connection, "SELECT count(*) FROM pg_prepared_statements") != "0") == kept
 
 
-async def test_json_is_read_and_written_as_values(engines: Engines, database_url: str) -> None:
+async def test_json_is_read_and_written_as_values(database_url: str, engines: Engines) -> None:
     engine = engines(database_url)
     async with connecting(engine) as connection:
         answer = await connection.scalar(text("""SELECT '{"a": [1, 2.5, null, "é"]}'::jsonb"""))
     assert answer == {"a": [1, 2.5, None, "é"]}
 
 
-async def test_an_error_of_the_body_is_left_as_it_is(engines: Engines, database_url: str) -> None:
+async def test_an_error_of_the_body_is_left_as_it_is(database_url: str, engines: Engines) -> None:
     engine = engines(database_url)
     with pytest.raises(DBAPIError):
         await ask(engine, "SELECT 1/0")
@@ -194,15 +194,15 @@ async def test_an_error_of_the_body_is_left_as_it_is(engines: Engines, database_
 
 
 @pytest.mark.parametrize("attributes", ["any", "read-write", "primary", "prefer-standby"])
-async def test_a_primary_has_the_attributes_of_a_primary(engines: Engines, database_url: str, attributes: str) -> None:
+async def test_a_primary_has_the_attributes_of_a_primary(database_url: str, engines: Engines, attributes: str) -> None:
     assert await ask(engines(database_url, f"target_session_attrs={attributes}"), "SELECT 1") == "1"
 
 
-async def test_a_primary_is_not_taken_for_a_standby(engines: Engines, database_url: str) -> None:
+async def test_a_primary_is_not_taken_for_a_standby(database_url: str, engines: Engines) -> None:
     assert "target attribute requirement" in await failure(engines(database_url, "target_session_attrs=standby"))
 
 
-async def test_a_missing_database_is_named(engines: Engines, database_url: str) -> None:
+async def test_a_missing_database_is_named(database_url: str, engines: Engines) -> None:
     url = DatabaseUrl.parse(database_url).with_database("no such shop")
     engine = create_engine(url, application_name="test")
     message = await failure(engine)
@@ -216,6 +216,17 @@ async def test_a_refused_connection_is_told(engines: Engines, host: str, unused_
     message = await failure(engines(f"postgresql://u:SECRET@{host}:{unused_tcp_port}/shop"))
     assert f"{host}:{unused_tcp_port}: the connection was refused" in message
     assert "SECRET" not in message
+
+
+async def test_a_host_that_refuses_at_each_of_its_addresses_is_told(
+    engines: Engines, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = [
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (f"127.0.0.{number}", unused_tcp_port))
+        for number in (1, 2)
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: addresses)
+    assert "the connection was refused" in await failure(engines(f"postgresql://u@two:{unused_tcp_port}/shop"))
 
 
 async def test_an_unknown_host_is_told(engines: Engines) -> None:
@@ -237,7 +248,7 @@ async def test_a_server_that_never_answers_is_given_up(engines: Engines) -> None
     assert "SECRET" not in message
 
 
-async def test_the_next_host_is_tried(engines: Engines, database_url: str, unused_tcp_port: int) -> None:
+async def test_the_next_host_is_tried(database_url: str, engines: Engines, unused_tcp_port: int) -> None:
     url = DatabaseUrl.parse(database_url)
     two = DatabaseUrl(
         (("127.0.0.1", unused_tcp_port), *url.hosts), url.user, url.password, url.database, url.parameters
@@ -247,7 +258,7 @@ async def test_the_next_host_is_tried(engines: Engines, database_url: str, unuse
     await engine.dispose()
 
 
-async def test_a_setting_that_the_server_refuses_is_told_in_its_words(engines: Engines, database_url: str) -> None:
+async def test_a_setting_that_the_server_refuses_is_told_in_its_words(database_url: str, engines: Engines) -> None:
     assert "no_such_setting" in await failure(engines(database_url, "options=-c%20no_such_setting%3D1"))
 
 
@@ -258,6 +269,6 @@ def test_a_file_that_is_not_there_is_named(name: str) -> None:
         create_engine(url, application_name="test")
 
 
-async def test_no_password_is_in_what_an_engine_shows(engines: Engines, database_url: str) -> None:
+async def test_no_password_is_in_what_an_engine_shows(database_url: str, engines: Engines) -> None:
     engine = engines("postgresql://u:SECRET@h/shop?options=-c%20app.key%3DSECRET")
     assert "SECRET" not in repr(engine) + str(engine.url) + repr(engine.pool)

@@ -20,7 +20,7 @@ def pooled_url(database_url: str) -> Iterator[str]:
 
 
 async def test_many_clients_share_a_connection_without_taking_each_others_statements(
-    engines: Engines, pooled_url: str
+    pooled_url: str, engines: Engines
 ) -> None:
     pair = [engines(pooled_url, "connection_limit=5") for _ in range(2)]
 
@@ -42,7 +42,7 @@ async def test_many_clients_share_a_connection_without_taking_each_others_statem
     assert await ask(pair[0], "SELECT count(*) FROM pg_prepared_statements") == "0"
 
 
-async def test_many_clients_share_a_connection_in_autocommit(engines: Engines, pooled_url: str) -> None:
+async def test_many_clients_share_a_connection_in_autocommit(pooled_url: str, engines: Engines) -> None:
     engine = engines(pooled_url).execution_options(isolation_level="AUTOCOMMIT")
 
     async def work(number: int) -> None:
@@ -52,13 +52,13 @@ async def test_many_clients_share_a_connection_in_autocommit(engines: Engines, p
     await asyncio.gather(*(work(number) for number in range(10)))
 
 
-async def test_rows_are_streamed(engines: Engines, pooled_url: str) -> None:
+async def test_rows_are_streamed(pooled_url: str, engines: Engines) -> None:
     async with connecting(engines(pooled_url)) as connection:
         rows = await connection.stream(text("SELECT generate_series(1, 500)"))
         assert [row async for row in rows.scalars()] == list(range(1, 501))
 
 
-async def test_the_session_has_its_name_and_is_in_utc(engines: Engines, pooled_url: str) -> None:
+async def test_the_session_has_its_name_and_is_in_utc(pooled_url: str, engines: Engines) -> None:
     one, other = (engines(pooled_url, application_name=name) for name in ("one", "other"))
     for _ in range(2):
         assert await ask(one, "SHOW application_name") == "one"
@@ -66,26 +66,28 @@ async def test_the_session_has_its_name_and_is_in_utc(engines: Engines, pooled_u
         assert await ask(one, "SHOW timezone") == "UTC"
 
 
-async def test_settings_that_pgbouncer_keeps_are_set(engines: Engines, pooled_url: str) -> None:
+async def test_settings_that_pgbouncer_keeps_are_set(pooled_url: str, engines: Engines) -> None:
     engine = engines(pooled_url, "options=-c%20DateStyle%3DSQL")
     assert (await ask(engine, "SHOW datestyle")).startswith("SQL")
 
 
 async def test_the_statement_timeout_holds_in_each_transaction_and_reaches_nobody_else(
-    engines: Engines, pooled_url: str
+    pooled_url: str, engines: Engines
 ) -> None:
     limited = engines(pooled_url, statement_timeout_ms=1500)
     for _ in range(2):
-        assert await ask(limited, "SHOW statement_timeout") == "1500ms"
+        async with connecting(limited) as connection:
+            assert await connection.scalar(text("SHOW statement_timeout")) == "1500ms"
+            await connection.commit()
     assert await ask(engines(pooled_url), "SHOW statement_timeout") == "0"
     with pytest.raises(DBAPIError, match="statement timeout"):
         await ask(engines(pooled_url, statement_timeout_ms=50), "SELECT pg_sleep(30)")
 
 
-async def test_a_pooler_that_was_not_announced_is_told(engines: Engines, pooled_url: str) -> None:
+async def test_a_pooler_that_was_not_announced_is_told(pooled_url: str, engines: Engines) -> None:
     message = await failure(engines(pooled_url.replace("pgbouncer=true", "pgbouncer=false")))
     assert "add pgbouncer=true" in message
 
 
-async def test_a_server_without_tls_is_told(engines: Engines, pooled_url: str) -> None:
+async def test_a_server_without_tls_is_told(pooled_url: str, engines: Engines) -> None:
     assert "the server does not speak TLS" in await failure(engines(pooled_url, "sslmode=require"))
