@@ -260,12 +260,7 @@ def items(scope: Scope, selected: Selected) -> Value:
 
     def rows() -> Rows[ItemRow]:
         item, where = filtered(scope, selected.arguments.get("filter"))
-        key = {
-            "NAME": lambda: item.c.name,
-            "CREATED_AT": lambda: item.c.createdAt,
-            "TOTAL_QUANTITY": lambda: item.total,
-        }
-        order = Order(f"{field}_{'DESC' if descending else 'ASC'}", key[field](), item.c.id, descending)
+        order = Order(f"{field}_{'DESC' if descending else 'ASC'}", SORT_KEYS[field](item), item.c.id, descending)
         return Rows(item.table, item, where, order)
 
     return connection(scope, selected, rows, lambda page: ItemRow(scope, page), ITEM)

@@ -7,7 +7,7 @@ contract keeps `db.tables` out of the other resolvers, so a new field cannot for
 from dataclasses import dataclass, field
 from itertools import count
 
-from sqlalchemy import ColumnElement, FromClause, Table, Text, case, cast, exists, literal, select
+from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, case, cast, exists, literal, select
 
 from db import tables
 from db.shape import Shape
@@ -26,6 +26,14 @@ class Scope:
 
     def items(self) -> FromClause:
         return self._owned(tables.items, "item")
+
+    def lockable_item(self, item_id: str) -> Select[str, str, float | None]:
+        """One item's id, company and cost, its row locked against writers until the transaction ends."""
+        item = tables.items
+        query = select(item.c.id, item.c.companyId, item.c.costPerUnitUSD).where(item.c.id == item_id)
+        if self.company is not None:
+            query = query.where(item.c.companyId == self.company)
+        return query.with_for_update(key_share=True)
 
     def locations(self) -> FromClause:
         return self._owned(tables.locations, "location")

@@ -2,11 +2,7 @@
 
 from sqlalchemy import FromClause, Text, cast, func, select
 
-
-def state(t):
-    return t.c.state
-
-
+from migration.report import state
 from resolvers.connection import Order, Rows, connection
 from resolvers.scope import Scope
 from resolvers.selection import Selected

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
+from db.embedded import embedded_server
 from tests.support import Connection, connect_arguments, insert
 
 LEGACY = (Path(__file__).parent / "legacy.sql").read_text()
@@ -29,13 +30,10 @@ def server_url() -> Iterator[str]:
     if given:
         yield given
         return
-    from db.embedded import embedded_server
-
-    with (
-        tempfile.TemporaryDirectory(prefix="stockshift-test-", ignore_cleanup_errors=True) as folder,
-        embedded_server(Path(folder), settings=FAST) as server,
-    ):
-        yield server.url("postgres")
+    with tempfile.TemporaryDirectory(prefix="stockshift-test-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # root's server runs as another user, who must reach it
+        with embedded_server(Path(folder), settings=FAST) as server:
+            yield server.url("postgres")
 
 
 def database_on(server: str, name: str) -> str:

@@ -1,0 +1,85 @@
+"""Carrying out a mutation: who may, one transaction, the payload read back in it, the commit; in one place.
+
+A payload is read through the same declarations as a query, by the connection that wrote it. What a mutation refuses
+becomes data (`errors`), and the transaction is rolled back.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.engine import connecting
+from migration.locks import is_lock_refused
+from resolvers.errors import ErrorCode, Refused, UserError
+from resolvers.query import require
+from resolvers.reader import Reader
+from resolvers.selection import Selected
+from resolvers.viewer import Role, Viewer
+
+ATTEMPTS = 4
+LOCK_TIMEOUT_MS = 5_000
+TRY_AGAIN = {"40001", "40P01"}  # serialization failure, deadlock
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """A field of a payload that is answered as the root field `root` answers the row with this id."""
+
+    root: str
+    id: str
+
+
+Result = Mapping[str, object]
+"""The fields of a payload but `errors`: each a ReadBack, or the value itself."""
+
+
+async def mutate(
+    reader: Reader,
+    viewer: Viewer,
+    selected: Selected,
+    role: Role,
+    work: Callable[[AsyncConnection], Awaitable[Result]],
+) -> Any:
+    """The payload of a mutation, a dict by the keys of its selection. Raises Forbidden."""
+    require(viewer, role, selected.name)
+    try:
+        async for attempt in stamina.retry_context(on=_may_try_again, attempts=ATTEMPTS, timeout=None, wait_max=1.0):
+            with attempt:
+                async with connecting(reader.engine) as connection, connection.begin():
+                    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                    return await read_back(reader, connection, viewer, selected, await work(connection))
+    except Refused as refused:
+        return refusal(selected, refused)
+    except DBAPIError as error:
+        if not is_lock_refused(error):
+            raise
+        message = "another session, perhaps a migration, keeps the stock locked; try again in a moment"
+        return refusal(selected, Refused(UserError(message, ErrorCode.MIGRATION_RUNNING)))
+    raise AssertionError  # the loop above returns or raises
+
+
+def _may_try_again(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in TRY_AGAIN
+
+
+async def read_back(
+    reader: Reader, connection: AsyncConnection, viewer: Viewer, selected: Selected, result: Result
+) -> dict[str, Any]:
+    """The payload of what was done."""
+    payload: dict[str, Any] = {}
+    roots = []
+    for child in selected.children:
+        value = result.get(child.name, [])  # no errors
+        payload[child.key] = value
+        if isinstance(value, ReadBack):
+            roots.append(Selected(child.key, value.root, {"id": value.id}, child.children))
+    return payload | await reader.answer_on(connection, viewer, roots)
+
+
+def refusal(selected: Selected, refused: Refused) -> dict[str, Any]:
+    """The payload of what was refused: nothing but the errors."""
+    return {child.key: list(refused.errors) if child.name == "errors" else None for child in selected.children}

@@ -1,0 +1,25 @@
+"""What every resolver of one operation can reach: who asks, and what answers."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from resolvers.reader import Reader
+from resolvers.selection import Selected
+from resolvers.viewer import Viewer
+
+
+@dataclass
+class Context:
+    """`direct` is the unpooled engine, for verification and migration; `tasks` outlive the request.
+
+    `selected` is what a mutation asks for, by the keys of its root fields.
+    """
+
+    viewer: Viewer
+    reader: Reader
+    direct: AsyncEngine
+    tasks: set[asyncio.Task[Any]]
+    selected: dict[str, Selected] = field(default_factory=dict)

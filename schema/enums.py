@@ -1,0 +1,59 @@
+"""The enums that clients see."""
+
+from enum import Enum
+
+import strawberry
+
+from resolvers.errors import ErrorCode
+from resolvers.status import Status
+
+strawberry.enum(Status, description="Where stock is. A shop's database may know more labels than these.")
+strawberry.enum(ErrorCode)
+
+__all__ = [
+    "ErrorCode",
+    "ItemOrderField",
+    "MigrationPhase",
+    "OrderDirection",
+    "ReadSource",
+    "Status",
+    "VerificationState",
+]
+
+
+@strawberry.enum
+class ReadSource(Enum):
+    AUTO = "AUTO"
+    LEGACY = "LEGACY"
+
+
+@strawberry.enum
+class MigrationPhase(Enum):
+    NOT_STARTED = "NOT_STARTED"
+    EXPANDED = "EXPANDED"
+    COPYING = "COPYING"
+    DUAL_RUN = "DUAL_RUN"
+    CUT_OVER = "CUT_OVER"
+    CONTRACTED = "CONTRACTED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
+@strawberry.enum
+class VerificationState(Enum):
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    INTERRUPTED = "INTERRUPTED"
+
+
+@strawberry.enum
+class ItemOrderField(Enum):
+    NAME = "NAME"
+    CREATED_AT = "CREATED_AT"
+    TOTAL_QUANTITY = "TOTAL_QUANTITY"
+
+
+@strawberry.enum
+class OrderDirection(Enum):
+    ASC = "ASC"
+    DESC = "DESC"

@@ -1,0 +1,69 @@
+"""The root of every mutation: inputs in the schema's words become arguments in the resolvers' words."""
+
+from typing import Any
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncConnection
+from strawberry import UNSET
+from strawberry.types import Info
+
+from migration.read_source import set_read_source
+from migration.status import read_status
+from migration.verify import MigrationNotStarted
+from resolvers.create_batch import NewBatch, create_batch
+from resolvers.errors import ErrorCode, Forbidden, Refused, UserError
+from resolvers.mutate import ReadBack, Result, mutate
+from resolvers.run_verification import run_verification
+from resolvers.viewer import Role
+from schema.context import Context
+from schema.enums import ReadSource
+from schema.inputs import CreateBatchInput, RunVerificationInput
+from schema.types import CreateBatchPayload, Migration, MigrationPayload, RunVerificationPayload
+
+ContextInfo = Info[Context, Any]
+
+
+async def create_batch_field(info: ContextInfo, input: CreateBatchInput) -> CreateBatchPayload:
+    context = info.context
+
+    async def work(connection: AsyncConnection) -> Result:
+        batch_id = await create_batch(connection, context.viewer, new_batch(input))
+        return {"batch": ReadBack("batch", batch_id), "item": ReadBack("item", input.itemId)}
+
+    return await mutate(context.reader, context.viewer, context.selected[str(info.path.key)], Role.STAFF, work)
+
+
+def new_batch(input: CreateBatchInput) -> NewBatch:
+    """What was left out, or given as null, is the default."""
+    return NewBatch(**{name: value for name, value in vars(input).items() if value not in (None, UNSET)})
+
+
+async def run_verification_field(
+    info: ContextInfo, input: RunVerificationInput | None = UNSET
+) -> RunVerificationPayload:
+    context = info.context
+    wait = not input or input.wait is not False
+    selected = context.selected[str(info.path.key)]
+    return await run_verification(context.reader, context.direct, context.tasks, context.viewer, selected, wait=wait)
+
+
+async def set_read_source_field(info: ContextInfo, source: ReadSource) -> MigrationPayload:
+    context = info.context
+    if context.viewer.company is not None:
+        raise Forbidden("setReadSource changes what every company reads; use an admin's token for all companies")
+
+    async def work(connection: AsyncConnection) -> Result:
+        try:
+            await set_read_source(connection, source.value)
+        except MigrationNotStarted as error:
+            raise Refused(UserError(error.message, ErrorCode.MIGRATION_NOT_STARTED)) from error
+        return {"migration": Migration.of(await read_status(connection, None))}
+
+    return await mutate(context.reader, context.viewer, context.selected[str(info.path.key)], Role.ADMIN, work)
+
+
+@strawberry.type
+class Mutation:
+    createBatch: CreateBatchPayload = strawberry.field(resolver=create_batch_field, description="STAFF and above.")
+    runVerification: RunVerificationPayload = strawberry.field(resolver=run_verification_field, description="ADMIN.")
+    setReadSource: MigrationPayload = strawberry.field(resolver=set_read_source_field, description="ADMIN.")

@@ -1,0 +1,262 @@
+"""The types that clients see. Attributes are named as clients name them; resolvers/ says how each is answered."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import strawberry
+from strawberry import UNSET
+from strawberry.types import Info
+
+from migration.status import Status as MigrationStatus
+from schema.enums import ErrorCode, MigrationPhase, ReadSource, Status, VerificationState
+from schema.scalars import BigInt
+
+First = Annotated[int | None, strawberry.argument(description="How many rows a page has at most.")]
+After = Annotated[str | None, strawberry.argument(description="The cursor behind which the page begins.")]
+
+
+def answered(root: Any, info: Info[Any, Any]) -> Any:
+    """The value that the operation's one statement answered for this field, under its key."""
+    return root[info.path.key]
+
+
+def batches(
+    root: strawberry.Parent[Any],
+    info: Info[Any, Any],
+    first: First = 50,
+    after: After = UNSET,
+    status: Status | None = UNSET,
+) -> "StockBatchConnection":
+    return answered(root, info)
+
+
+def mismatches(
+    root: strawberry.Parent[Any], info: Info[Any, Any], first: First = 50, after: After = UNSET
+) -> "MismatchConnection":
+    return answered(root, info)
+
+
+@strawberry.type
+class PageInfo:
+    hasNextPage: bool
+    hasPreviousPage: bool = strawberry.field(description="True on a page that was asked for by a cursor.")
+    startCursor: str | None
+    endCursor: str | None
+
+
+@strawberry.type
+class Location:
+    id: strawberry.ID
+    name: str
+
+
+@strawberry.type
+class User:
+    id: strawberry.ID
+    name: str
+
+
+@strawberry.type
+class StatusQuantity:
+    status: Status
+    quantity: BigInt
+
+
+@strawberry.type
+class LocationQuantity:
+    location: Location | None = strawberry.field(description="Null: at no location.")
+    quantity: BigInt
+
+
+@strawberry.type(description="The legacy columns as they stand.")
+class LegacyStock:
+    quantityInStock: int | None
+    status: Status | None
+    location: Location | None
+    costPerUnitUSD: float | None
+    freightCostUSD: float | None
+
+
+@strawberry.type
+class Item:
+    id: strawberry.ID
+    name: str
+    totalQuantity: BigInt = strawberry.field(description="Units of all its batches, or of the legacy columns.")
+    locations: list[Location] = strawberry.field(description="Distinct, by name then id.")
+    statuses: list[Status] = strawberry.field(description="Distinct, in the order of the enum.")
+    usingBatchSystem: bool = strawberry.field(description="It has a batch, or was ever copied.")
+    quantityByStatus: list[StatusQuantity]
+    quantityByLocation: list[LocationQuantity]
+    stockValueUSD: float = strawberry.field(description="Arrived units at cost, and the freight of each batch once.")
+
+    batches: "StockBatchConnection" = strawberry.field(resolver=batches, description="Oldest first.")
+    legacy: LegacyStock | None = strawberry.field(description="Null once the legacy columns are dropped.")
+    minStockLevel: int | None
+    sellingPriceSRD: float | None
+    createdAt: datetime
+    updatedAt: datetime
+
+
+@strawberry.type
+class StockBatch:
+    id: strawberry.ID
+    item: Item
+    quantity: int
+    status: Status
+    costPerUnitUSD: float
+    freightCostUSD: float = strawberry.field(description="For the whole batch, not per unit.")
+    orderDate: datetime | None
+    expectedArrival: datetime | None
+    arrivedDate: datetime | None
+    orderNumber: str | None
+    notes: str | None
+    location: Location | None
+    assignedUser: User | None
+    openingBatch: bool = strawberry.field(description="It was copied from the item's legacy columns.")
+    createdAt: datetime
+    updatedAt: datetime
+
+
+@strawberry.type
+class ItemEdge:
+    cursor: str
+    node: Item
+
+
+@strawberry.type
+class ItemConnection:
+    edges: list[ItemEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
+@strawberry.type
+class StockBatchEdge:
+    cursor: str
+    node: StockBatch
+
+
+@strawberry.type
+class StockBatchConnection:
+    edges: list[StockBatchEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
+@strawberry.type(description="Sums over the items that a filter leaves.")
+class StockSummary:
+    items: int
+    lowStockItems: int = strawberry.field(description="Items at or below their minimum level.")
+    totalQuantity: BigInt
+    stockValueUSD: float
+    quantityByStatus: list[StatusQuantity]
+    quantityByLocation: list[LocationQuantity]
+
+
+@strawberry.type
+class VerificationCheck:
+    name: str
+    passed: bool
+    expected: str | None
+    actual: str | None
+    detail: str | None
+
+
+@strawberry.type
+class Mismatch:
+    itemId: strawberry.ID
+    itemName: str
+    legacyQuantity: BigInt | None
+    batchQuantity: BigInt | None
+    difference: BigInt | None
+    fields: list[str]
+    cause: str
+    repair: str | None
+
+
+@strawberry.type
+class MismatchEdge:
+    cursor: str
+    node: Mismatch
+
+
+@strawberry.type
+class MismatchConnection:
+    edges: list[MismatchEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
+@strawberry.type(description="One comparison of both systems, kept.")
+class Verification:
+    id: strawberry.ID
+    state: VerificationState
+    startedAt: datetime
+    finishedAt: datetime | None
+    requestedBy: str | None
+    itemsChecked: int
+    itemsMatched: int
+    itemsMismatched: int
+    legacyQuantity: BigInt = strawberry.field(description="Sum over items.")
+    batchQuantity: BigInt = strawberry.field(description="Sum over batches.")
+    explainedDifference: BigInt = strawberry.field(description="What was received since, less what is not on batches.")
+    checks: list[VerificationCheck]
+    mismatches: MismatchConnection = strawberry.field(resolver=mismatches, description="By item id.")
+
+
+@strawberry.type
+class VerificationEdge:
+    cursor: str
+    node: Verification
+
+
+@strawberry.type
+class VerificationConnection:
+    edges: list[VerificationEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
+@strawberry.type(description="Where the migration stands.")
+class Migration:
+    phase: MigrationPhase
+    readSource: ReadSource
+    items: int
+    copied: int
+    heldBack: int = strawberry.field(description="Could not be copied; `stockshift plan` says why.")
+
+    @classmethod
+    def of(cls, status: MigrationStatus) -> "Migration":
+        return cls(
+            phase=MigrationPhase(status.phase),
+            readSource=ReadSource(status.read_source),
+            items=status.items,
+            copied=status.copied,
+            heldBack=status.held_back,
+        )
+
+
+@strawberry.type(description="An expected failure. `field` is the path of the input that was wrong.")
+class UserError:
+    field: list[str] | None
+    message: str
+    code: ErrorCode
+
+
+@strawberry.type
+class CreateBatchPayload:
+    batch: StockBatch | None
+    item: Item | None
+    errors: list[UserError]
+
+
+@strawberry.type
+class RunVerificationPayload:
+    verification: Verification | None
+    errors: list[UserError]
+
+
+@strawberry.type
+class MigrationPayload:
+    migration: Migration | None
+    errors: list[UserError]
