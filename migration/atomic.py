@@ -1,44 +1,69 @@
-"""`migrate --atomic` (R15): expand, copy and verify in one transaction, which commits only if every item verifies.
+"""`migrate --atomic` (R15): expand, copy and verify in one transaction, which commits only if what it copied verifies.
 
 `items` is locked against writers, not readers, from the start: nothing that is copied can change before it is
-compared. The lock comes before the first query, so the transaction's one snapshot sees all that was written before.
-Adding the flag wants the table for itself and comes last, so readers wait for a moment only.
+compared. The locks come before the first query, so the transaction's one snapshot sees all that was written before.
+The flag wants `items` for itself; it comes last, so readers wait for a moment only. Why so: docs/decisions/0003.
 """
 
 from dataclasses import dataclass
 
 import stamina
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
+from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import load_shape
 from migration import verify
+from migration.blockers import Blocked, find_blockers, find_misfits
 from migration.copy import copy_chunk
 from migration.expand import Existing, Step, existing, flag_to_add, keys_to_add, tables_to_make
-from migration.locks import explain_lock, is_lock_timeout, is_serialization_failure, set_local
-from migration.plan import Blocked, make_plan
+from migration.failures import explained
+from migration.locks import (
+    DRIVER_PREFIX,
+    EVERYBODY_WAITS,
+    WRITERS_WAIT,
+    is_lock_refused,
+    is_serialization_failure,
+    lock_tables,
+)
+from migration.plan import make_plan
 from migration.progress import Progress, Report, silent
-from migration.verify import one_snapshot
+from migration.transaction import one_snapshot, settle
 
 CHUNK = 5_000
-LOCK_ATTEMPTS = 5
+LOCK_ATTEMPTS = 6
+LISTED = 5
+
+NAME_DRIVER = text("SELECT set_config('application_name', :name, true)")
 
 
 class NotVerified(StockshiftError):
     """The copy did not verify, so nothing was kept: the database is as it was."""
 
 
+class _Moved(Exception):
+    """Tables appeared or went between the look at them and the lock."""
+
+
+class _FlagNotHad(Exception):
+    """`items` was never free of readers; some of them may be waiting for this very transaction to end."""
+
+
 @dataclass(frozen=True)
 class Migrated:
-    """What a migration did, in items. `verification` is None when there was nothing to do."""
+    """What a migration did, in items. `verification` is None when there was nothing to do.
+
+    `mismatched` items differ for reasons from before this run, such as a legacy column written since their copy.
+    """
 
     copied: int
     adopted: int
     held_back: int
     verification: int | None
+    mismatched: int = 0
 
 
 async def migrate_atomic(
@@ -46,44 +71,63 @@ async def migrate_atomic(
 ) -> Migrated:
     """Carries every item that can be copied over, or changes nothing at all.
 
-    Raises Blocked, MigrationRunning, LockNotHad, NotVerified.
+    `driver` says who runs it, to a second one that is refused meanwhile. Raises Blocked, MigrationRunning,
+    LockNotHad, NotVerified, Refused, ConnectionLost.
     """
-    plan = await make_plan(engine)
+    plan = await make_plan(engine, lock_timeout_ms=lock_timeout_ms)
     if plan.blockers:
-        raise Blocked("the migration cannot run: " + "; ".join(plan.blockers))
-    held_back = sum(decision.count for decision in plan.decisions if decision.held_back)
+        raise Blocked(plan.blockers)
     if not plan.steps:
-        return Migrated(0, 0, held_back, None)
+        return Migrated(0, 0, sum(decision.count for decision in plan.decisions if decision.held_back), None)
     try:
-        async for attempt in stamina.retry_context(on=_may_try_again, attempts=LOCK_ATTEMPTS, timeout=None):
-            with attempt:
-                async with engine.connect() as connection:
-                    there = await existing(connection)
-                async with one_snapshot(engine) as connection:
-                    await _lock(connection, there, lock_timeout_ms)
-                    return await _migrate(connection, plan.to_copy, driver, progress)
-    except DBAPIError as error:
-        if is_lock_timeout(error):
-            raise await explain_lock(engine) from error
-        raise
-    raise AssertionError  # the loop above returns or raises
+        async with explained(engine, WRITERS_WAIT):
+            return await _run(engine, WRITERS_WAIT, driver, lock_timeout_ms, plan.to_copy, progress)
+    except _FlagNotHad:
+        async with explained(engine, EVERYBODY_WAITS):
+            return await _run(engine, EVERYBODY_WAITS, driver, lock_timeout_ms, plan.to_copy, progress)
 
 
 def _may_try_again(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and (is_lock_timeout(error) or is_serialization_failure(error))
+    return isinstance(error, _Moved) or is_lock_refused(error) or is_serialization_failure(error)
 
 
-async def _lock(connection: AsyncConnection, there: Existing, lock_timeout_ms: int) -> None:
-    """Keeps writers out of both tables, before the transaction's snapshot is taken. LOCK and SET take none."""
-    await set_local(connection, lock_timeout=lock_timeout_ms, statement_timeout=0)
-    await connection.exec_driver_sql("LOCK TABLE public.items IN SHARE ROW EXCLUSIVE MODE")
-    if tables.stock_batches.fullname in there.relations:
-        await connection.exec_driver_sql("LOCK TABLE public.stock_batches IN SHARE ROW EXCLUSIVE MODE")
+async def _run(
+    engine: AsyncEngine, mode: str, driver: str, lock_timeout_ms: int, to_copy: int, progress: Report
+) -> Migrated:
+    async for attempt in stamina.retry_context(on=_may_try_again, attempts=LOCK_ATTEMPTS, timeout=None):
+        with attempt:
+            async with connecting(engine) as connection:
+                there = await existing(connection)
+            async with one_snapshot(engine) as connection:
+                await lock_tables(
+                    connection, tables.items.fullname, _written(there), mode=mode, timeout_ms=lock_timeout_ms
+                )
+                await settle(connection)
+                await connection.execute(NAME_DRIVER, {"name": f"{DRIVER_PREFIX}: {driver}"})
+                if await existing(connection) != there:
+                    raise _Moved
+                return await _migrate(connection, there, to_copy, driver, progress)
+    raise AssertionError  # the loop above returns or raises
 
 
-async def _migrate(connection: AsyncConnection, to_copy: int, driver: str, progress: Report) -> Migrated:
-    there = await existing(connection)
-    await _run(connection, tables_to_make(there))
+def _written(there: Existing) -> list[str]:
+    """What must not change beside `items`: the batches, and the tables that the new keys refer to."""
+    batches = tables.stock_batches.fullname
+    targets = [
+        target.fullname
+        for column, (target, _) in tables.STOCK_BATCHES_REFERENCES.items()
+        if column not in there.foreign_keys and target is not tables.items
+    ]
+    return [*([batches] if batches in there.relations else []), *targets]
+
+
+async def _migrate(
+    connection: AsyncConnection, there: Existing, to_copy: int, driver: str, progress: Report
+) -> Migrated:
+    before = await load_shape(connection)
+    if stands := await find_misfits(connection, before) or await find_blockers(connection, before):
+        raise Blocked(stands)
+    await _execute(connection, tables_to_make(there))
     run: int = (
         await connection.execute(
             insert(tables.migration_run)
@@ -100,17 +144,16 @@ async def _migrate(connection: AsyncConnection, to_copy: int, driver: str, progr
             break
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
         held_back, after = held_back + chunk.held_back, chunk.last_id
-        progress(Progress("copy", copied, to_copy))
-    await _run(connection, keys_to_add(there))
+        progress(Progress("copy", copied, max(copied, to_copy)))
+    await _execute(connection, keys_to_add(there))
     progress(Progress("verify", 0, copied))
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
-    verification = await verify.begin(connection, None, driver)
-    verified = await verify.compare(connection, shape, verification, None)
-    if not verified.clean or await verify.count_inexact(connection, shape, run):
-        failed = [
-            f"{check.name}: {check.actual}, not {check.expected}" for check in verified.checks if not check.passed
-        ]
-        raise NotVerified(f"the copy did not verify ({'; '.join(failed)}); nothing was kept, the database is as it was")
+    verified = await verify.compare(connection, shape, await verify.begin(connection, None, driver), None)
+    if wrong := await verify.find_wrong(connection, shape, verified.id, run):
+        raise NotVerified(
+            f"the copy did not verify: {len(wrong)} wrong, such as {', '.join(wrong[:LISTED])};"
+            " nothing was kept, the database is as it was"
+        )
     progress(Progress("verify", copied, copied))
     await connection.execute(
         update(tables.migration_run)
@@ -118,17 +161,27 @@ async def _migrate(connection: AsyncConnection, to_copy: int, driver: str, progr
         .values(finished_at=func.clock_timestamp(), items_copied=copied, items_held_back=held_back)
     )
     await _add_flag(connection, flag_to_add(there))
-    return Migrated(copied, adopted, held_back, verification)
+    return Migrated(copied, adopted, held_back, verified.id, verified.mismatched)
 
 
-async def _run(connection: AsyncConnection, steps: list[Step]) -> None:
+async def _execute(connection: AsyncConnection, steps: list[Step]) -> None:
     for step in steps:
         await connection.exec_driver_sql(step.sql)
 
 
 async def _add_flag(connection: AsyncConnection, steps: list[Step]) -> None:
-    """Waits for the readers of `items`, briefly and again, so that nobody queues behind us for long."""
-    async for attempt in stamina.retry_context(on=_may_try_again, attempts=LOCK_ATTEMPTS, timeout=None):
-        with attempt:
-            async with connection.begin_nested():
-                await _run(connection, steps)
+    """Takes `items` in a moment without readers, waiting for none: a reader may be waiting for us, to write."""
+    if not steps:
+        return
+    try:
+        async for attempt in stamina.retry_context(
+            on=is_lock_refused, attempts=LOCK_ATTEMPTS, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1
+        ):
+            with attempt:
+                async with connection.begin_nested():
+                    await connection.exec_driver_sql(f"LOCK TABLE public.items IN {EVERYBODY_WAITS} MODE NOWAIT")
+    except DBAPIError as error:
+        if is_lock_refused(error):
+            raise _FlagNotHad from error
+        raise
+    await _execute(connection, steps)

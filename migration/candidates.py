@@ -9,6 +9,8 @@
 | `locationId` or `assignedUserId` naming nothing | held back |
 | one batch exists already, equal to the item | adopted as the opening batch |
 | other batches exist already | held back, for a decision |
+| a time finer than a millisecond | held back: a batch's times are in milliseconds |
+| neither stock nor status | nothing to copy: left as it is, answered from the legacy columns |
 """
 
 from sqlalchemy import (
@@ -21,9 +23,11 @@ from sqlalchemy import (
     cast,
     exists,
     func,
+    not_,
     null,
     or_,
     select,
+    true,
 )
 from sqlalchemy.sql.expression import literal
 
@@ -34,6 +38,7 @@ HELD_BACK = {
     "NULL_COST": "costPerUnitUSD is NULL; set the item's cost, then migrate again",
     "NULL_STATUS": "status is NULL; set the item's status, then migrate again",
     "NULL_TIMES": "createdAt or updatedAt is NULL; set both, then migrate again",
+    "FINER_TIMES": "a time is finer than a millisecond, which is what a batch keeps; round it, then migrate again",
     "UNKNOWN_STATUS": 'status is no label of type "Status"; change it, or add the label, then migrate again',
     "DANGLING_LOCATION": "locationId names no location; set it to one or to NULL, then migrate again",
     "DANGLING_USER": "assignedUserId names no user; set it to one or to NULL, then migrate again",
@@ -45,6 +50,11 @@ DEFAULTED = {
     "NULL_FREIGHT": "freightCostUSD is NULL; copied as 0, the column's default",
     "ADOPTED": "one batch equal to the item exists already; it becomes the opening batch",
 }
+LEFT = {
+    "NOTHING_TO_COPY": "quantityInStock is not above 0 and status is NULL; nothing is copied, the item is answered from"
+    " its legacy columns",
+}
+TIMES = ("orderDate", "expectedArrival", "createdAt", "updatedAt")
 
 
 def opening_values(item: FromClause) -> dict[str, ColumnElement[object]]:
@@ -58,9 +68,23 @@ def opening_values(item: FromClause) -> dict[str, ColumnElement[object]]:
     return values
 
 
+def differing(batch: FromClause, item: FromClause) -> dict[str, ColumnElement[bool]]:
+    """By the batch's column: whether a batch and an item disagree on it. Statuses are compared as text.
+
+    An item's may be text, and no label of the type.
+    """
+    values = opening_values(item) | {"status": cast(item.c.status, Text)}
+    columns = {name: batch.c[name] for name in tables.COMPARED_COLUMNS} | {"status": cast(batch.c.status, Text)}
+    return {name: column.is_distinct_from(values[name]) for name, column in columns.items()}
+
+
 def wanted(item: FromClause) -> ColumnElement[bool]:
     """The items that the migration copies."""
     return or_(item.c.quantityInStock > 0, item.c.status.is_not(null()))
+
+
+def unwanted(item: FromClause) -> ColumnElement[bool]:
+    return func.coalesce(not_(wanted(item)), true())
 
 
 def reason(shape: Shape, item: FromClause, adopt: ColumnElement[str | None]) -> ColumnElement[str | None]:
@@ -73,6 +97,7 @@ def reason(shape: Shape, item: FromClause, adopt: ColumnElement[str | None]) -> 
         (item.c.costPerUnitUSD.is_(null()), "NULL_COST"),
         (item.c.status.is_(null()), "NULL_STATUS"),
         (or_(item.c.createdAt.is_(null()), item.c.updatedAt.is_(null())), "NULL_TIMES"),
+        (or_(*[cast(item.c[name], tables.WALL_CLOCK).is_distinct_from(item.c[name]) for name in TIMES]), "FINER_TIMES"),
         (cast(item.c.status, Text).not_in(labels), "UNKNOWN_STATUS"),
         (
             and_(item.c.locationId.is_not(null()), ~exists().where(location.c.id == item.c.locationId)),
@@ -88,14 +113,14 @@ def reason(shape: Shape, item: FromClause, adopt: ColumnElement[str | None]) -> 
 
 
 def adoptable(shape: Shape, item: FromClause) -> ColumnElement[str | None]:
-    """The id of the lone batch that equals its item already."""
+    """The id of the lone batch that equals its item already, and is no other item's opening batch."""
     batch = shape.relation(tables.stock_batches, "lone_batch")
-    values = opening_values(item)
-    equal = [batch.c[column].is_not_distinct_from(values[column]) for column in tables.COMPARED_COLUMNS]
+    ledger = shape.relation(tables.copy_ledger, "owner")
+    equal = [not_(differs) for differs in differing(batch, item).values()]
     return (
         select(func.min(batch.c.id))
         .where(batch.c.itemId == item.c.id)
-        .having(and_(func.count() == 1, func.bool_and(and_(*equal))))
+        .having(and_(func.count() == 1, func.bool_and(and_(*equal, ~exists().where(ledger.c.batch_id == batch.c.id)))))
         .scalar_subquery()
     )
 

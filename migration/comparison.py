@@ -15,32 +15,31 @@ from sqlalchemy import (
     exists,
     func,
     literal,
-    not_,
     null,
     or_,
     select,
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.candidates import adoptable, opening_values, reason, wanted
+from migration.candidates import adoptable, differing, opening_values, reason, unwanted
 
 MATCHING = ("MATCH", "NOTHING_TO_COPY")
 CAUSES = {
-    "OPENING_BATCH_LOST": "the opening batch was deleted",
+    "OPENING_BATCH_LOST": "the opening batch was deleted, or given to another item, or the item itself was deleted"
+    " and made again",
     "NOT_COPIED": "the item was not copied: it is new, or became copyable, since the migration",
     "BATCHES_WITHOUT_COPY": "the item has batches but was never copied, so its legacy stock is hidden",
-    "COPIED_TWICE": "a second batch is the same as the opening batch: the item was copied twice",
+    "COPIED_TWICE": "a second batch has the item's own time of creation: the item was copied twice",
 }
 REPAIRS = {
     "OPENING_BATCH_LOST": "put the opening batch back from the copy ledger",
     "NOT_COPIED": "run `stockshift migrate` again: it copies what is new",
     "BATCHES_WITHOUT_COPY": "leave one batch that equals the item, or none; then run `stockshift migrate` again",
-    "COPIED_TWICE": "delete the second batch",
 }
 EXAMPLES = 5
 
@@ -48,31 +47,27 @@ EXAMPLES = 5
 def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int | None, int, list[str], str]:
     """One row an item: `legacy` and `batches` quantities, `received` since the copy, differing `fields`, `outcome`."""
     item = shape.relation(tables.items, "item")
-    ledger = tables.copy_ledger.alias("ledger")
-    opening = tables.stock_batches.alias("opening")
-    batch = tables.stock_batches.alias("batch")
-    known = tables.copy_ledger.alias("known")
-    is_opening = known.c.batch_id.is_not(null())
+    ledger = shape.relation(tables.copy_ledger, "ledger")
+    opening = shape.relation(tables.stock_batches, "opening")
+    batch = shape.relation(tables.stock_batches, "batch")
+    known = shape.relation(tables.copy_ledger, "known")
     source = shape.relation(tables.items, "source")
-    same = and_(*[batch.c[b].is_not_distinct_from(v) for b, v in opening_values(source).items()])
+    is_opening = known.c.batch_id.is_not(null())
     stock = (
         select(
             batch.c.itemId,
             func.sum(batch.c.quantity).label("quantity"),
             func.coalesce(func.sum(batch.c.quantity).filter(~is_opening), 0).label("received"),
-            func.bool_or(and_(~is_opening, same)).label("twice"),
+            # A batch that is received is created then; only a copy is as old as its item.
+            func.bool_or(and_(~is_opening, batch.c.createdAt == source.c.createdAt)).label("twice"),
         )
         .join(source, source.c.id == batch.c.itemId)
         .outerjoin(known, and_(known.c.batch_id == batch.c.id, known.c.item_id == batch.c.itemId))
         .group_by(batch.c.itemId)
         .subquery("stock")
     )
-    values = opening_values(item)
-    differing = [
-        case((opening.c[name].is_distinct_from(values[name]), literal(name, Text)), else_=null())
-        for name in tables.COMPARED_COLUMNS
-    ]
-    fields = func.array_remove(array(differing), null())
+    differs = [case((differs, literal(name, Text)), else_=null()) for name, differs in differing(opening, item).items()]
+    fields = func.array_remove(array(differs), null())
     copied = ledger.c.item_id.is_not(null())
     outcome = case(
         (and_(copied, opening.c.id.is_(null())), "OPENING_BATCH_LOST"),
@@ -80,7 +75,7 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
         (and_(copied, func.cardinality(fields) > 0), "FIELDS_DIFFER"),
         (copied, "MATCH"),
         (stock.c.itemId.is_not(null()), "BATCHES_WITHOUT_COPY"),
-        (func.coalesce(not_(wanted(item)), true()), "NOTHING_TO_COPY"),
+        (unwanted(item), "NOTHING_TO_COPY"),
         (reason(shape, item, adoptable(shape, item)).is_not(null()), "HELD_BACK"),
         else_="NOT_COPIED",
     )
@@ -105,11 +100,11 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
 def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[int, str]:
     """The mismatches, each with its likely cause and a proposed repair, as rows of `verification_mismatch`."""
     item = shape.relation(tables.items, "listed_item")
-    ledger = tables.copy_ledger.alias("listed_ledger")
-    opening = tables.stock_batches.alias("listed_opening")
+    ledger = shape.relation(tables.copy_ledger, "listed_ledger")
+    opening = shape.relation(tables.stock_batches, "listed_opening")
     now = func.row_to_json(text("listed_item"))
-    values = opening_values(item)
-    differs = {name: opening.c[name].is_distinct_from(values[name]) for name in tables.COMPARED_COLUMNS}
+    values = opening_values(item) | {"status": cast(item.c.status, Text)}
+    differs = differing(opening, item)
     written = {
         name: func.json_extract_path_text(now, column).is_distinct_from(
             func.json_extract_path_text(ledger.c.original, column)
@@ -122,6 +117,12 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
         case((differs[name], func.format("%s %s -> %s", name, _shown(opening.c[name]), _shown(values[name]))))
         for name in differs
     ]
+    second = shape.relation(tables.stock_batches, "second")
+    seconds = (
+        select(func.string_agg(second.c.id, aggregate_order_by(literal(", ", Text), second.c.id)))
+        .where(second.c.itemId == item.c.id, second.c.id != opening.c.id, second.c.createdAt == item.c.createdAt)
+        .scalar_subquery()
+    )
     outcome = compared.c.outcome
     cause = case(
         *[(outcome == key, value) for key, value in CAUSES.items()],
@@ -134,6 +135,7 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     )
     repair = case(
         *[(outcome == key, value) for key, value in REPAIRS.items()],
+        (outcome == "COPIED_TWICE", func.format("delete batch %s", seconds)),
         else_=func.format("set batch %s to the legacy columns: %s", opening.c.id, func.concat_ws(", ", *changes)),
     )
     return (
@@ -163,7 +165,7 @@ def _shown(value: ColumnElement[object]) -> ColumnElement[str]:
 
 def dangling(shape: Shape, company: str | None) -> dict[str, Select[str]]:
     """Batches that refer to what is not there, each named as a person looks for it."""
-    batch = tables.stock_batches.alias("batch")
+    batch = shape.relation(tables.stock_batches, "batch")
     item = shape.relation(tables.items, "item")
     named = func.format("batch %s of item %s (%s units)", batch.c.id, batch.c.itemId, batch.c.quantity)
     found: dict[str, Select[str]] = {}

@@ -8,13 +8,16 @@ statement which needs `items` to itself (adding the flag) holds that lock only f
 from dataclasses import dataclass
 
 from sqlalchemy import ClauseElement, ExecutableDDLElement, bindparam, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from db import tables
 
-DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
+# The driver's dialect: others double the percent signs of literals.
+DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
+# Backslashes are characters like any other: `migration.transaction` sees to standard_conforming_strings.
+DIALECT._backslash_escapes = False  # noqa: SLF001 - it is set by connecting, which rendering does not
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,23 @@
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import BigInteger, Select, Text, and_, case, cast, func, literal, null, select, text
+from sqlalchemy import BigInteger, Numeric, Select, Text, case, cast, func, literal, null, select, text, union_all
 from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
-from db.errors import StockshiftError
+from db.engine import connecting
 from db.shape import Shape, load_shape
-from migration.candidates import DEFAULTED, HELD_BACK, candidates
-from migration.comparison import count_named, dangling
+from migration.blockers import find_blockers, find_closed_schemas, find_misfits
+from migration.candidates import DEFAULTED, HELD_BACK, LEFT, candidates, unwanted
 from migration.copy import copy_statement
-from migration.expand import DIALECT, Step, rendered, existing, flag_to_add, keys_to_add, tables_to_make
+from migration.expand import Step, existing, flag_to_add, keys_to_add, rendered, tables_to_make
+from migration.failures import explained
+from migration.transaction import settle
 
 EXAMPLES = 5
 ROWS_PER_SECOND = 40_000
 """Copied and verified on a modest machine with every key in place; for an order of magnitude, not a promise."""
-
-
-class Blocked(StockshiftError):
-    """Something must be put right before the migration can run; `stockshift plan` lists it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class Plan:
-    """`to_copy` counts the items that would be copied; `seconds` is what that may take."""
+    """What a migration would find and do. With blockers that keep it from looking, there is nothing but these.
+
+    Items: `copied` were so before, `to_copy` would be now, which may take `seconds`.
+    """
 
     database: str
     server: str
@@ -73,147 +74,71 @@ class Plan:
 
 COPYING = "the opening batch of every item that has none, and a ledger row with the item as it was (run in chunks)"
 
-COLUMN_TYPES = text(
-    """
-    SELECT a.attname::text AS name, format_type(a.atttypid, NULL) AS type
-    FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = to_regclass(:relation) AND a.attnum > 0 AND NOT a.attisdropped
-    """
-)
-ACCEPTED_TYPES = {
-    "TEXT": {"text", "character varying"},
-    "INTEGER": {"integer", "smallint"},
-    "DOUBLE PRECISION": {"double precision", "real"},
-    "TIMESTAMP(3) WITHOUT TIME ZONE": {"timestamp without time zone"},
-    'public."Status"': {'"Status"', 'public."Status"', "text", "character varying"},
-}
-OPTIONAL_COLUMNS = {"minStockLevel", "sellingPriceSRD"}
 
-PRIVILEGES = text(
-    """
-    SELECT
-        has_database_privilege(current_database(), 'CREATE') AS create_schema,
-        has_schema_privilege('public', 'CREATE') AS create_table,
-        has_table_privilege('public.items', 'REFERENCES') AND has_table_privilege('public.locations', 'REFERENCES')
-            AND has_table_privilege('public.users', 'REFERENCES') AS reference,
-        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_catalog.pg_class
-         WHERE oid = to_regclass('public.items')) AS own_items,
-        current_user AS role,
-        pg_is_in_recovery() AS replica,
-        (SELECT bool_or(indisunique AND indpred IS NULL AND indnkeyatts = 1 AND attname = 'id')
-         FROM pg_catalog.pg_index x JOIN pg_catalog.pg_attribute a
-              ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
-         WHERE x.indrelid = to_regclass('public.items')) AS keyed
-    """
-)
-
-
-async def make_plan(engine: AsyncEngine) -> Plan:
-    """Looks at everything a migration depends on."""
-    async with engine.connect() as connection:
+async def make_plan(engine: AsyncEngine, *, lock_timeout_ms: int = 2_000) -> Plan:
+    """Looks at everything a migration depends on. Raises ConnectionFailed, and what `explained` says."""
+    async with explained(engine), connecting(engine) as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         async with connection.begin():
-            return await plan_on(connection)
+            await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {lock_timeout_ms:d}")
+            await settle(connection)
+            return await _plan_on(connection)
 
 
-async def plan_on(connection: AsyncConnection) -> Plan:
+async def _plan_on(connection: AsyncConnection) -> Plan:
     database: str = (await connection.execute(select(func.current_database()))).scalar_one()
     server: str = (await connection.execute(text("SHOW server_version"))).scalar_one()
+    if closed := await find_closed_schemas(connection):
+        return Plan(database, server, closed)
     shape = await load_shape(connection)
-    misfits = await find_misfits(connection, shape)
-    if misfits:
+    if misfits := await find_misfits(connection, shape):
         return Plan(database, server, misfits)
     there = await existing(connection)
-    decisions = await _decisions(connection, shape)
-    to_copy = await _count(connection, _uncopied(shape, copyable=True))
     item = shape.relation(tables.items, "item")
+    ledger = shape.relation(tables.copy_ledger, "ledger")
+    rows = candidates(shape, item).subquery("candidate")
+    to_copy = await _count(connection, select(rows.c.id).where(rows.c.reason.is_(null())))
     copying = Step(COPYING, rendered(copy_statement(item, candidates(shape, item), None)))
     return Plan(
         database,
         server,
         await find_blockers(connection, shape),
         steps=[*tables_to_make(there), *([copying] if to_copy else []), *keys_to_add(there), *flag_to_add(there)],
-        decisions=decisions,
+        decisions=await _decisions(connection, shape),
         totals=await _totals(connection, shape),
-        copied=await _count(connection, select(shape.relation(tables.copy_ledger, "ledger").c.item_id)),
+        copied=await _count(connection, select(item.c.id).join(ledger, ledger.c.item_id == item.c.id)),
         to_copy=to_copy,
         seconds=to_copy / ROWS_PER_SECOND,
     )
 
 
-async def find_misfits(connection: AsyncConnection, shape: Shape) -> list[str]:
-    """Where the tables are not of the shape that is migrated, each as a sentence."""
-    described = [tables.items, tables.locations, tables.users]
-    if shape.columns.get(tables.stock_batches.fullname):
-        described.append(tables.stock_batches)
-    misfits = []
-    for table in described:
-        rows = await connection.execute(COLUMN_TYPES, {"relation": table.fullname})
-        present = {row.name: row.type for row in rows}
-        if not present:
-            misfits.append(f"table {table.fullname} does not exist, or this role may not see it")
-            continue
-        for column in table.columns:
-            wanted_type = column.type.compile(dialect=DIALECT)
-            if column.name not in present:
-                if column.name not in OPTIONAL_COLUMNS:
-                    misfits.append(f"{table.fullname} has no column {column.name!r} ({wanted_type})")
-            elif present[column.name] not in ACCEPTED_TYPES[wanted_type]:
-                misfits.append(f"{table.fullname}.{column.name} is {present[column.name]}, not {wanted_type}")
-    if not shape.status_labels:
-        misfits.append('type public."Status" does not exist; this is no database of the shape that is migrated')
-    return misfits
-
-
-async def find_blockers(connection: AsyncConnection, shape: Shape) -> list[str]:
-    """What else must be put right first, each as a sentence that says how; empty when the migration can run."""
-    may = (await connection.execute(PRIVILEGES)).one()
-    role = repr(may.role)
-    batches = bool(shape.columns.get(tables.stock_batches.fullname))
-    blockers = {
-        "this server is a replica and cannot be written; set DIRECT_URL to the primary": may.replica,
-        "items has no unique key on id; add its primary key": not may.keyed,
-        f"role {role} may not create a schema; GRANT CREATE ON DATABASE": not (may.create_schema or shape.expanded),
-        f"role {role} may not create tables; GRANT CREATE ON SCHEMA public": not (may.create_table or batches),
-        f"role {role} may not refer to items, locations, users; GRANT REFERENCES on them": not may.reference,
-        f"role {role} does not own table items; migrate as its owner, or GRANT that role to it": not may.own_items,
-    }
-    found = [blocker for blocker, stands in blockers.items() if stands]
-    if shape.has(tables.stock_batches):
-        for name, query in dangling(shape, None).items():
-            count, examples = await count_named(connection, query)
-            if count:
-                found.append(f"{count} {name}: {', '.join(examples)}; delete or mend them")
-    return found
-
-
-def _uncopied(shape: Shape, *, copyable: bool) -> Select[str, str | None, str | None]:
-    rows = candidates(shape, shape.relation(tables.items, "item")).subquery("candidate")
-    chosen = select(rows.c.id, rows.c.reason, rows.c.adopt)
-    return chosen.where(rows.c.reason.is_(null()) if copyable else rows.c.reason.is_not(null()))
-
-
 async def _decisions(connection: AsyncConnection, shape: Shape) -> list[Decision]:
-    """The kinds of rows that cannot be copied as they stand; a row may be of several kinds that are defaulted."""
-    rows = candidates(shape, shape.relation(tables.items, "item")).subquery("candidate")
-    item = shape.relation(tables.items, "decided")
+    """The kinds of rows that need a decision; a row may be of several kinds that are defaulted."""
+    item = shape.relation(tables.items, "item")
+    rows = candidates(shape, item).subquery("candidate")
+    decided = shape.relation(tables.items, "decided")
     kinds = {
-        "NULL_QUANTITY": and_(rows.c.reason.is_(null()), item.c.quantityInStock.is_(null())),
-        "NULL_FREIGHT": and_(rows.c.reason.is_(null()), item.c.freightCostUSD.is_(null())),
-        "ADOPTED": and_(rows.c.reason.is_(null()), rows.c.adopt.is_not(null())),
+        "NULL_QUANTITY": decided.c.quantityInStock.is_(null()),
+        "NULL_FREIGHT": decided.c.freightCostUSD.is_(null()),
+        "ADOPTED": rows.c.adopt.is_not(null()),
     }
-    kind = func.array_remove(
-        array([rows.c.reason, *[case((when, literal(name, Text)), else_=null()) for name, when in kinds.items()]]),
-        null(),
+    kind = case(
+        (rows.c.reason.is_not(null()), array([rows.c.reason])),
+        else_=array([case((when, literal(name, Text))) for name, when in kinds.items()]),
     )
-    each = select(rows.c.id, func.unnest(kind).label("kind")).join(item, item.c.id == rows.c.id).subquery("each")
+    each = union_all(
+        select(rows.c.id, func.unnest(kind).label("kind")).join(decided, decided.c.id == rows.c.id),
+        select(item.c.id, literal("NOTHING_TO_COPY", Text)).where(unwanted(item)),
+    ).subquery("each")
     examples = func.array_agg(aggregate_order_by(each.c.id, each.c.id))
     found = await connection.execute(
         select(each.c.kind, func.count().label("rows"), examples[1:EXAMPLES].label("examples"))
+        .where(each.c.kind.is_not(null()))
         .group_by(each.c.kind)
         .order_by(each.c.kind)
     )
-    outcomes = HELD_BACK | DEFAULTED
+    outcomes = HELD_BACK | DEFAULTED | LEFT
     return [Decision(row.kind, outcomes[row.kind], row.kind in HELD_BACK, row.rows, row.examples) for row in found]
 
 
@@ -221,7 +146,9 @@ async def _totals(connection: AsyncConnection, shape: Shape) -> Totals:
     item = shape.relation(tables.items, "item")
     location = shape.relation(tables.locations, "location")
     quantity = cast(func.coalesce(func.sum(item.c.quantityInStock), 0), BigInteger).label("quantity")
-    worth = func.coalesce(item.c.quantityInStock * item.c.costPerUnitUSD, 0) + func.coalesce(item.c.freightCostUSD, 0)
+    # NUMERIC: a sum of doubles depends on their order, and fails when it is too large for one.
+    cost, freight = cast(item.c.costPerUnitUSD, Numeric), cast(item.c.freightCostUSD, Numeric)
+    worth = func.coalesce(item.c.quantityInStock * cost, 0) + func.coalesce(freight, 0)
     value = func.coalesce(func.sum(worth).filter(cast(item.c.status, Text) == "Arrived"), 0).label("value")
     whole = (await connection.execute(select(func.count(), quantity, value).select_from(item))).one()
     status = cast(item.c.status, Text)
@@ -236,7 +163,11 @@ async def _totals(connection: AsyncConnection, shape: Shape) -> Totals:
         .order_by(location.c.name, location.c.id)
     )
     return Totals(
-        whole[0], whole.quantity, whole.value, [Group(*row) for row in by_status], [Group(*row) for row in by_location]
+        whole[0],
+        whole.quantity,
+        float(whole.value),
+        [Group(*row) for row in by_status],
+        [Group(*row) for row in by_location],
     )
 
 

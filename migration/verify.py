@@ -4,12 +4,10 @@ An item *matches* when its opening batch equals its legacy columns. Batches rece
 are no mismatch.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, ColumnElement, Select, case, cast, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, case, cast, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
@@ -17,7 +15,9 @@ from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration.candidates import opening_values
 from migration.comparison import CAUSES, MATCHING, comparison, count_named, dangling, listing
-from migration.expand import rendered
+from migration.expand import existing, keys_to_add, rendered
+from migration.failures import explained
+from migration.transaction import one_snapshot, settle
 
 LOCK_SPACE = 0x57C5
 """The advisory locks of running verifications: (LOCK_SPACE, id). A RUNNING report without its lock was interrupted."""
@@ -38,11 +38,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Verified:
-    """What one verification found. `clean` is `passed` but for items that were held back before it."""
+    """What one verification found: every check, and how many items do not match."""
 
     id: int
     checks: tuple[Check, ...]
-    clean: bool
+    mismatched: int
 
     @property
     def passed(self) -> bool:
@@ -96,14 +96,10 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["BATCHES_WITHOUT_COPY"] == 0, "0", str(number["BATCHES_WITHOUT_COPY"])),
         *[await _none_found(connection, name, query) for name, query in dangling(shape, company).items()],
+        await _keys_present(connection),
         Check("held back", True, None, str(held_back), "`stockshift plan` says why" if held_back else None),
     )
-    verified = Verified(
-        verification_id,
-        checks,
-        clean=mismatched == number["BATCHES_WITHOUT_COPY"]
-        and all(check.passed for check in checks if check.name.startswith("batches with")),
-    )
+    verified = Verified(verification_id, checks, mismatched)
     await connection.execute(
         insert(tables.verification_check),
         [
@@ -137,19 +133,43 @@ async def _none_found(connection: AsyncConnection, name: str, query: Select[str]
     return Check(name, count == 0, "0", str(count), ", ".join(examples) or None)
 
 
-async def count_inexact(connection: AsyncConnection, shape: Shape, run: int) -> int:
-    """How many batches that a run copied are not their item bit for bit, times of creation and update included."""
+async def _keys_present(connection: AsyncConnection) -> Check:
+    missing = [step.why for step in keys_to_add(await existing(connection))]
+    return Check("keys and index of the batches", not missing, "0", str(len(missing)), "; ".join(missing) or None)
+
+
+async def find_wrong(connection: AsyncConnection, shape: Shape, verification_id: int, run: int) -> list[str]:
+    """What a run did wrong, or left undone, each as words: mismatches, and copies that are not exact.
+
+    A copy is exact when it is its item bit for bit, times of creation and update included, and the ledger has the
+    item's row as it is. A mismatch from before the run is none of its doing.
+    """
+    mismatch, ledger, batch = tables.verification_mismatch, tables.copy_ledger, tables.stock_batches
+    left = select(func.format("item %s: %s", mismatch.c.item_id, mismatch.c.cause)).where(
+        mismatch.c.verification_id == verification_id,
+        or_(
+            mismatch.c.cause == CAUSES["NOT_COPIED"],
+            mismatch.c.item_id.in_(select(ledger.c.item_id).where(ledger.c.run_id == run)),
+        ),
+    )
     item = shape.relation(tables.items, "item")
-    batch, ledger = tables.stock_batches, tables.copy_ledger
-    differs = or_(*[batch.c[name].is_distinct_from(value) for name, value in opening_values(item).items()])
-    query = (
-        select(func.count())
+    row = tables.items.alias("row")
+    values = opening_values(item)
+    # record_image_ne compares bits: 0 and -0 differ, and so do texts that a collation holds for equal.
+    copy_differs = func.record_image_ne(
+        func.row(*[batch.c[name] for name in values]),
+        func.row(*[cast(value, batch.c[name].type) for name, value in values.items()]),
+    )
+    original_differs = cast(ledger.c.original, Text).is_distinct_from(cast(func.row_to_json(text('"row"')), Text))
+    inexact = (
+        select(func.format("item %s: the copy is not exact", ledger.c.item_id))
         .select_from(ledger)
         .join(batch, batch.c.id == ledger.c.batch_id)
         .join(item, item.c.id == ledger.c.item_id)
-        .where(ledger.c.run_id == run, ~ledger.c.adopted, differs)
+        .join(row, row.c.id == ledger.c.item_id)
+        .where(ledger.c.run_id == run, or_(original_differs, ~ledger.c.adopted & copy_differs))
     )
-    return (await connection.execute(query)).scalar_one()
+    return [*(await connection.execute(left)).scalars(), *(await connection.execute(inexact)).scalars()]
 
 
 async def begin(connection: AsyncConnection, company: str | None, requested_by: str) -> int:
@@ -159,33 +179,38 @@ async def begin(connection: AsyncConnection, company: str | None, requested_by: 
     return verification_id
 
 
-@asynccontextmanager
-async def one_snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction in which every statement sees the same instant."""
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="REPEATABLE READ")
-        async with connection.begin():
-            yield connection
-
-
-async def verify(
-    engine: AsyncEngine, *, company: str | None = None, requested_by: str, items_csv: ByteSink | None = None
-) -> Verified:
-    """One verification of all items, or of one company's. Raises MigrationNotStarted before the expansion.
-
-    `items_csv` takes one line an item, of the same snapshot as the report.
-    """
-    async with engine.begin() as connection:
+async def start(engine: AsyncEngine, *, company: str | None = None, requested_by: str) -> int:
+    """Begins a report, for all to see, and answers its id. Raises MigrationNotStarted before the expansion."""
+    async with explained(engine), one_snapshot(engine) as connection:
         if not (await load_shape(connection)).expanded:
             raise MigrationNotStarted
-        verification_id = await begin(connection, company, requested_by)
-    async with one_snapshot(engine) as connection:
+        return await begin(connection, company, requested_by)
+
+
+async def complete(
+    engine: AsyncEngine, verification_id: int, *, company: str | None = None, items_csv: ByteSink | None = None
+) -> Verified:
+    """Verifies for a report that was begun for the same company. One that fails or is killed reads as INTERRUPTED."""
+    async with explained(engine), one_snapshot(engine) as connection:
         await connection.execute(select(func.pg_advisory_xact_lock(LOCK_SPACE, verification_id)))
+        await settle(connection)
         shape = await load_shape(connection)
         verified = await compare(connection, shape, verification_id, company)
         if items_csv is not None:
             await _write_csv(connection, comparison(shape, company), items_csv)
     return verified
+
+
+async def verify(
+    engine: AsyncEngine, *, company: str | None = None, requested_by: str, items_csv: ByteSink | None = None
+) -> Verified:
+    """One verification of all items, or of one company's. Raises MigrationNotStarted before the expansion,
+    ConnectionFailed, and what `explained` says.
+
+    `items_csv` takes one line an item, of the same snapshot as the report.
+    """
+    verification_id = await start(engine, company=company, requested_by=requested_by)
+    return await complete(engine, verification_id, company=company, items_csv=items_csv)
 
 
 async def _write_csv(connection: AsyncConnection, rows: Select[*tuple[object, ...]], sink: ByteSink) -> None:

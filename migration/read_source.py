@@ -1,0 +1,20 @@
+"""Where reads come from (R4): kept in the database, so every process changes over with the next statement."""
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import tables
+from db.shape import ReadSource, load_shape
+from migration.verify import MigrationNotStarted
+
+
+async def set_read_source(connection: AsyncConnection, source: ReadSource) -> None:
+    """In the caller's transaction. Raises MigrationNotStarted before the expansion: there is one source then."""
+    if not (await load_shape(connection)).expanded:
+        raise MigrationNotStarted
+    made = insert(tables.setting).values(read_source=source)
+    await connection.execute(
+        made.on_conflict_do_update(
+            index_elements=[tables.setting.c.only_row], set_={"read_source": made.excluded.read_source}
+        )
+    )

@@ -1,0 +1,142 @@
+"""A kept verification (R23): as data, as JSON and CSV, and compared with another."""
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, TextIO
+
+import orjson
+from sqlalchemy import ColumnElement, FromClause, Table, and_, case, cast, column, exists, func, select, table, true
+from sqlalchemy.dialects.postgresql import INTERVAL, OID
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import tables
+from db.shape import load_shape
+from migration.verify import LOCK_SPACE, Check
+
+GRACE = "10 seconds"
+"""A report that is RUNNING has its lock after this long, unless whoever made it is gone."""
+
+REPORTS = tables.verification
+LOCKS = table(
+    "pg_locks",
+    *[column(name) for name in ("locktype", "database", "classid", "objid", "objsubid")],
+    schema="pg_catalog",
+)
+DATABASES = table("pg_database", column("oid"), column("datname"), schema="pg_catalog")
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Quantities are in units; `difference` is batches less legacy. `fields` are the batch's columns that differ."""
+
+    item_id: str
+    item_name: str
+    legacy_quantity: int | None
+    batch_quantity: int | None
+    difference: int | None
+    fields: list[str]
+    cause: str
+    repair: str | None
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """`state` is RUNNING, PASSED, FAILED or INTERRUPTED. `company_id` None: all companies were verified."""
+
+    id: int
+    company_id: str | None
+    state: str
+    started_at: datetime
+    finished_at: datetime | None
+    requested_by: str | None
+    items_checked: int
+    items_matched: int
+    items_mismatched: int
+    legacy_quantity: int
+    batch_quantity: int
+    explained_difference: int
+    checks: list[Check]
+    mismatches: list[Mismatch]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The mismatches of two reports, by item: in the later one only, in the earlier one only, in both (the later's)."""
+
+    new: list[Mismatch]
+    gone: list[Mismatch]
+    still_there: list[Mismatch]
+
+
+def state(verification: FromClause) -> ColumnElement[str]:
+    """A report's state: one that is RUNNING without the lock of a running verification is INTERRUPTED."""
+    held = exists().where(
+        LOCKS.c.locktype == "advisory",
+        LOCKS.c.database
+        == select(DATABASES.c.oid).where(DATABASES.c.datname == func.current_database()).scalar_subquery(),
+        LOCKS.c.classid == cast(LOCK_SPACE, OID),
+        LOCKS.c.objid == cast(verification.c.id, OID),
+        LOCKS.c.objsubid == 2,
+    )
+    old = verification.c.started_at < func.clock_timestamp() - cast(GRACE, INTERVAL)
+    return case((and_(verification.c.state == "RUNNING", old, ~held), "INTERRUPTED"), else_=verification.c.state)
+
+
+async def latest_ids(connection: AsyncConnection, company: str | None, *, first: int = 20) -> list[int]:
+    """The ids of the latest reports, newest first: of all companies' items together, or of one company's."""
+    if not (await load_shape(connection)).expanded:
+        return []
+    query = select(REPORTS.c.id).where(_visible_to(company)).order_by(REPORTS.c.id.desc()).limit(first)
+    return list((await connection.execute(query)).scalars())
+
+
+async def load_report(
+    connection: AsyncConnection, verification_id: int, company: str | None
+) -> VerificationReport | None:
+    """One report with all its mismatches. None when there is none, or when it is not `company`'s."""
+    if not (await load_shape(connection)).expanded:
+        return None
+    columns = [state(REPORTS).label("state") if column.name == "state" else column for column in REPORTS.columns]
+    query = select(*columns).where(REPORTS.c.id == verification_id, _visible_to(company))
+    found = (await connection.execute(query)).one_or_none()
+    if found is None:
+        return None
+    checks = await _rows_of(connection, tables.verification_check, verification_id)
+    mismatches = await _rows_of(connection, tables.verification_mismatch, verification_id)
+    return VerificationReport(
+        **found._asdict(), checks=[Check(**row) for row in checks], mismatches=[Mismatch(**row) for row in mismatches]
+    )
+
+
+def _visible_to(company: str | None) -> ColumnElement[bool]:
+    return true() if company is None else REPORTS.c.company_id == company
+
+
+async def _rows_of(connection: AsyncConnection, table: Table, verification_id: int) -> list[dict[str, Any]]:
+    columns = [column for column in table.columns if column.name not in ("verification_id", "position")]
+    query = select(*columns).where(table.c.verification_id == verification_id).order_by(table.c.position)
+    return [row._asdict() for row in await connection.execute(query)]
+
+
+def to_json(report: VerificationReport) -> bytes:
+    return orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def write_mismatches_csv(report: VerificationReport, file: TextIO) -> None:
+    """One line a mismatch, with a heading; open `file` with newline="". Fields are separated by spaces."""
+    writer = csv.writer(file)
+    writer.writerow([column.name for column in fields(Mismatch)])
+    for mismatch in report.mismatches:
+        writer.writerow((asdict(mismatch) | {"fields": " ".join(mismatch.fields)}).values())
+
+
+def compare_reports(earlier: VerificationReport, later: VerificationReport) -> Compared:
+    """What became of the mismatches from one report to another, by item."""
+    before = {mismatch.item_id: mismatch for mismatch in earlier.mismatches}
+    after = {mismatch.item_id: mismatch for mismatch in later.mismatches}
+    return Compared(
+        new=[mismatch for item, mismatch in after.items() if item not in before],
+        gone=[mismatch for item, mismatch in before.items() if item not in after],
+        still_there=[mismatch for item, mismatch in after.items() if item in before],
+    )
