@@ -72,7 +72,7 @@ class Shape:
     @property
     def expanded(self) -> bool:
         """Schema `stockshift` is there: the migration has begun."""
-        return bool(self._present(tables.setting))
+        return "read_source" in self._present(tables.setting)
 
     @property
     def is_a_shop(self) -> bool:
@@ -137,7 +137,7 @@ async def load_shape(connection: AsyncConnection) -> Shape:
     columns = {row.relation: frozenset(row.columns) for row in rows}
     labels = tuple((await connection.execute(LABELS)).scalars())
     read_source: ReadSource = "AUTO"
-    if columns.get(tables.setting.fullname):
+    if "read_source" in columns.get(tables.setting.fullname, ()):
         stored = await connection.scalar(select(tables.setting.c.read_source))
         read_source = "LEGACY" if stored == "LEGACY" else "AUTO"
     return Shape(columns, labels, read_source)
