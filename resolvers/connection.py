@@ -21,7 +21,6 @@ from resolvers.selection import Selected
 from resolvers.sql import EMPTY, Fields, Value, json_object
 
 VERSION = 1
-MOST_ROWS = 1_000
 DEFAULT_ROWS = 50
 
 
@@ -69,11 +68,11 @@ def encode(order: str, key: Value, tie: Value) -> Value:
     return func.translate(encoded, "+/=\n", "-_")
 
 
-def page_size(selected: Selected, default: int = DEFAULT_ROWS) -> int:
+def page_size(scope: Scope, selected: Selected, default: int = DEFAULT_ROWS) -> int:
     first = selected.arguments.get("first")
     size = default if first is None else first
-    if not 0 <= size <= MOST_ROWS:
-        raise BadRequest(f"first: {size} rows are asked for; a page has 0 to {MOST_ROWS}")
+    if not 0 <= size <= scope.most_rows:
+        raise BadRequest(f"first: {size} rows are asked for; a page has 0 to {scope.most_rows}")
     return int(size)
 
 
@@ -110,7 +109,7 @@ def connection(
     fields: Fields[RowT],
 ) -> Value:
     """A page of `rows`, whose nodes `show` makes of the page's relation and `fields` answers."""
-    size = page_size(selected)
+    size = page_size(scope, selected)
     after = selected.arguments.get("after")
     shown = rows()
     page = _page(scope, shown, size, after)

@@ -32,9 +32,27 @@ class NotAShop(StockshiftError):
 class Reader:
     """Answers selections, knowing what the database looked like the last time it looked."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, most_rows: int = 1_000) -> None:
         self.engine = engine
+        self.most_rows = most_rows
         self._shape: Shape | None = None
+
+    @property
+    def status_labels(self) -> tuple[str, ...]:
+        """The labels of the database's `Status`, as far as they are known yet."""
+        return self._shape.status_labels if self._shape else ()
+
+    async def look(self) -> None:
+        """Looks at the database anew. Raises ConnectionFailed, or NotAShop."""
+        async with connecting(self.engine) as connection:
+            await self._load(connection)
+
+    async def _load(self, connection: AsyncConnection) -> Shape:
+        shape = await load_shape(connection)
+        if not shape.is_a_shop:
+            raise NotAShop
+        self._shape = shape
+        return shape
 
     async def answer(self, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
         """The answer of each root field by its key; an exception in place of one that cannot be answered."""
@@ -44,12 +62,8 @@ class Reader:
     async def answer_on(self, connection: AsyncConnection, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
         """The same within the transaction of a connection, which sees its own writes."""
         for _ in range(ATTEMPTS):
-            if self._shape is None:
-                self._shape = await load_shape(connection)
-            if not self._shape.is_a_shop:
-                self._shape = None
-                raise NotAShop
-            answers = await self._try(connection, self._shape, viewer, selections)
+            shape = self._shape or await self._load(connection)
+            answers = await self._try(connection, shape, viewer, selections)
             if answers is not None:
                 return answers
             self._shape = None
@@ -59,7 +73,7 @@ class Reader:
         self, connection: AsyncConnection, shape: Shape, viewer: Viewer, selections: Sequence[Selected]
     ) -> Answers | None:
         """None when the shape no longer fits."""
-        scope = Scope(shape, viewer.company)
+        scope = Scope(shape, viewer.company, self.most_rows)
         answers: Answers = {}
         values = {}
         for selected in selections:

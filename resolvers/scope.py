@@ -19,6 +19,7 @@ class Scope:
 
     shape: Shape
     company: str | None
+    most_rows: int = 1_000
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def name(self, hint: str) -> str:

@@ -30,7 +30,7 @@ class Schema(strawberry.Schema):
 
 @lru_cache(maxsize=8)
 def build_schema(
-    labels: tuple[str, ...] = (), *, max_depth: int = 12, max_aliases: int = 30, max_tokens: int = 2_000
+    labels: tuple[str, ...] = (), max_depth: int = 12, max_aliases: int = 30, max_tokens: int = 2_000
 ) -> Schema:
     """The schema, `Status` having the database's own labels besides the four that every shop has."""
     schema = Schema(

@@ -1,0 +1,77 @@
+"""The ASGI application."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from db.errors import StockshiftError
+from service.graphiql import graphiql_routes
+from service.graphql import Endpoint
+from service.limits import BodyLimit
+from service.logs import configure_logging
+from service.runtime import Runtime, running
+from service.settings import Settings, load_settings
+from service.tokens import TokenVerifier
+
+
+def create_app(
+    settings: Settings,
+    database_url: str,
+    verifier: TokenVerifier,
+    *,
+    default_headers: Mapping[str, str] | None = None,
+) -> Starlette:
+    """The service in front of one database. `default_headers` are for the demo's GraphiQL."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Runtime]]:
+        async with running(settings, database_url) as runtime:
+            yield {"runtime": runtime}
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route("/graphql", Endpoint(settings, verifier, default_headers), methods=["GET", "HEAD", "POST"]),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            *graphiql_routes(),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
+            Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def app_from_environment() -> Starlette:
+    """For one of several worker processes, which share nothing but the environment."""
+    settings = load_settings()
+    configure_logging(settings)
+    return create_app(settings, settings.database_url or "", TokenVerifier.from_settings(settings))
+
+
+async def home(_: Request) -> Response:
+    return RedirectResponse("/graphql")
+
+
+async def healthz(_: Request) -> Response:
+    """The process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """The database answers, and it is a shop's. What is wrong is for the log: anybody may ask this."""
+    runtime: Runtime = request.state.runtime
+    try:
+        await runtime.reader.look()
+    except (StockshiftError, SQLAlchemyError, OSError):
+        return JSONResponse({"status": "unavailable"}, status_code=503)
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,52 @@
+"""Which database a command works on: the one it is given, the environment's, or the embedded server's."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.embedded import AlreadyRunningError, embedded_server
+from service.settings import Settings
+
+EMBEDDED_DATABASE = "shop"
+
+
+@dataclass(frozen=True)
+class Database:
+    """`direct` is for what needs a session of its own: migrations and verification."""
+
+    url: str
+    direct: str
+
+
+@contextmanager
+def chosen_database(settings: Settings, given: str | None) -> Iterator[Database]:
+    """The database of `--database-url`, of DATABASE_URL, or of the embedded server, which runs as long as this.
+
+    A URL that is given stands for both: DIRECT_URL may be another database's.
+    """
+    if given is not None:
+        yield Database(given, given)
+    elif settings.database_url is not None:
+        yield Database(settings.database_url, settings.direct_url or settings.database_url)
+    else:
+        with embedded_database(settings.data) as url:
+            yield Database(url, url)
+
+
+@contextmanager
+def embedded_database(data: Path) -> Iterator[str]:
+    """The embedded server's database: of the server that runs already, or of one that runs as long as this."""
+    note = data / "url"  # how other commands find the server while its owner runs
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(embedded_server(data))
+        except AlreadyRunningError:
+            if not note.is_file():
+                raise
+            url = note.read_text()
+        else:
+            url = server.url(EMBEDDED_DATABASE)
+            note.write_text(url)
+            stack.callback(note.unlink, missing_ok=True)
+        yield url

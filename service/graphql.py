@@ -1,0 +1,127 @@
+"""GraphQL over HTTP: who asks, in what form the answer goes out, and a page for those who came with a browser."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import orjson
+from cross_web import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.http import GraphQLHTTPResponse
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+
+from resolvers.viewer import Viewer
+from schema import Schema, build_schema
+from schema.context import Context
+from schema.extensions import public
+from service.graphiql import graphiql_page
+from service.keys import TokenKeysUnavailable
+from service.runtime import Runtime
+from service.settings import Settings
+from service.tokens import InvalidToken, TokenVerifier
+
+GRAPHQL_RESPONSE = "application/graphql-response+json"
+JSON = "application/json"
+
+
+class View(GraphQL[Context, None]):
+    """Strawberry's view, where GraphQL over HTTP asks for more: the media type that was asked for, and its codes."""
+
+    def __init__(self, schema: Schema, runtime: Runtime) -> None:
+        super().__init__(schema, graphql_ide=None)
+        self.runtime = runtime
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        viewer: Viewer = request.state.viewer
+        return Context(viewer, self.runtime.reader, self.runtime.direct, self.runtime.tasks)
+
+    def decode_json(self, data: str | bytes) -> object:
+        return orjson.loads(data)
+
+    def encode_json(self, data: object) -> bytes:
+        return orjson.dumps(data)
+
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        response = await super().get_sub_response(request)
+        response.headers["content-type"] = media_type(request)
+        return response
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        """No `data` key when nothing was executed."""
+        errors = result.errors or []
+        if isinstance(result, PreExecutionError):
+            return {"errors": [public(error).formatted for error in errors]}
+        answer: GraphQLHTTPResponse = {"errors": [error.formatted for error in errors]} if errors else {}
+        if result.data is not None or any(error.path for error in errors):  # else the variables were refused
+            answer["data"] = result.data
+        return answer
+
+    def create_response(
+        self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
+    ) -> Response:
+        """Status 400 when nothing was executed, for a client that reads the newer media type; 200 for the older."""
+        type_ = sub_response.headers["content-type"]
+        refused = isinstance(response_data, dict) and "data" not in response_data
+        status = 400 if refused and type_ == GRAPHQL_RESPONSE else 200
+        return Response(self.encode_json(response_data), status_code=status, media_type=type_)
+
+
+def media_type(request: Request | WebSocket) -> str:
+    """The newer type for whom asks for it, the older for everybody else."""
+    return GRAPHQL_RESPONSE if GRAPHQL_RESPONSE in request.headers.get("accept", "") else JSON
+
+
+def failure(request: Request, status: int, message: str, code: str, **headers: str) -> Response:
+    """An error in the form of GraphQL, from before there was an operation."""
+    body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
+    return Response(body, status, headers, media_type=media_type(request))
+
+
+class Endpoint:
+    """`/graphql`. Nobody is answered without a token, but that a browser gets the empty page it can paste one into."""
+
+    def __init__(
+        self, settings: Settings, verifier: TokenVerifier, default_headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.settings = settings
+        self.verifier = verifier
+        self.default_headers = default_headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = await self.respond(request)
+        await response(scope, receive, send)
+
+    async def respond(self, request: Request) -> Response:
+        if _is_browser(request):
+            return graphiql_page(request, default_headers=self.default_headers)
+        try:
+            request.state.viewer = await self.verifier.viewer(request.headers.get("authorization"))
+        except InvalidToken as error:
+            headers = {"WWW-Authenticate": "Bearer"}
+            return failure(request, 401, error.message, "UNAUTHENTICATED", **headers)
+        except TokenKeysUnavailable as error:
+            return failure(request, 503, error.message, "UNAVAILABLE")
+        try:
+            return await self._view(request.state.runtime).run(request)
+        except HTTPException as error:
+            return failure(request, error.status_code, error.reason, "BAD_REQUEST")
+        except RecursionError:
+            return failure(request, 400, "the document nests too deep to be read", "BAD_REQUEST")
+
+    def _view(self, runtime: Runtime) -> View:
+        """A view of the schema whose statuses are the database's labels."""
+        return _make_view(runtime, runtime.reader.status_labels, self.settings)
+
+
+@lru_cache(maxsize=8)
+def _make_view(runtime: Runtime, labels: tuple[str, ...], settings: Settings) -> View:
+    return View(build_schema(labels, settings.max_depth, settings.max_aliases, settings.max_tokens), runtime)
+
+
+def _is_browser(request: Request) -> bool:
+    accept = request.headers.get("accept", "")
+    return request.method == "GET" and "text/html" in accept and "query" not in request.query_params

@@ -1,0 +1,53 @@
+"""Bounds on what a request may bring."""
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class TooLarge(Exception):
+    """More bytes came than a request may have."""
+
+
+class BodyLimit:
+    """Refuses a body that says it is too long before reading it, and one that turns out to be while reading it."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self.app = app
+        self.most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.most_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+        began = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.most_bytes:
+                raise TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except TooLarge:
+            if began:
+                raise
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"the request body is longer than {self.most_bytes} bytes; send less, or raise its limit"
+        body = {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}
+        await JSONResponse(body, status_code=413)(scope, receive, send)

@@ -1,0 +1,52 @@
+"""What one process of the service holds while it runs: connections, what it knows of the database, work under way."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import create_engine
+from db.url import DatabaseUrl
+from resolvers.reader import Reader
+from service.settings import Settings
+
+log = logging.getLogger("stockshift.service")
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """`reader` answers over the pooled connection; `direct` is the unpooled one, for verification and migration."""
+
+    reader: Reader
+    direct: AsyncEngine
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+
+@asynccontextmanager
+async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtime]:
+    """Work that is under way at the end is cancelled; a verification then reads as interrupted."""
+    pooled = create_engine(
+        DatabaseUrl.parse(database_url),
+        application_name="stockshift serve",
+        pool_size=settings.pool_size,
+        statement_timeout_ms=settings.statement_timeout_ms,
+    )
+    direct = create_engine(
+        DatabaseUrl.parse(settings.direct_url or database_url),
+        application_name="stockshift serve direct",
+        pool_size=2,
+        statement_timeout_ms=0,
+    )
+    runtime = Runtime(Reader(pooled, most_rows=settings.max_page), direct)
+    try:
+        yield runtime
+    finally:
+        for task in runtime.tasks:
+            task.cancel()
+        await asyncio.gather(*runtime.tasks, return_exceptions=True)
+        await pooled.dispose()
+        await direct.dispose()
