@@ -13,7 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
-from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import load_shape
 from migration import verify
@@ -96,7 +95,7 @@ async def _run(
 ) -> Migrated:
     async for attempt in stamina.retry_context(on=_may_try_again, attempts=LOCK_ATTEMPTS, timeout=None):
         with attempt:
-            async with connecting(engine) as connection:
+            async with one_snapshot(engine) as connection:
                 there = await existing(connection)
             async with one_snapshot(engine) as connection:
                 await lock_tables(
