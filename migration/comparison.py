@@ -13,6 +13,7 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
     func,
     literal,
     null,
@@ -52,17 +53,18 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
     batch = shape.relation(tables.stock_batches, "batch")
     known = shape.relation(tables.copy_ledger, "known")
     source = shape.relation(tables.items, "source")
-    is_opening = known.c.batch_id.is_not(null())
+    is_opening = func.coalesce(known.c.item_id == batch.c.itemId, false())
+    no_opening = known.c.batch_id.is_(null())
     stock = (
         select(
             batch.c.itemId,
             func.sum(batch.c.quantity).label("quantity"),
             func.coalesce(func.sum(batch.c.quantity).filter(~is_opening), 0).label("received"),
             # A batch that is received is created then; only a copy is as old as its item.
-            func.bool_or(and_(~is_opening, batch.c.createdAt == source.c.createdAt)).label("twice"),
+            func.bool_or(and_(no_opening, batch.c.createdAt == source.c.createdAt)).label("twice"),
         )
         .join(source, source.c.id == batch.c.itemId)
-        .outerjoin(known, and_(known.c.batch_id == batch.c.id, known.c.item_id == batch.c.itemId))
+        .outerjoin(known, known.c.batch_id == batch.c.id)
         .group_by(batch.c.itemId)
         .subquery("stock")
     )
@@ -118,9 +120,14 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
         for name in differs
     ]
     second = shape.relation(tables.stock_batches, "second")
+    known = shape.relation(tables.copy_ledger, "known_second")
     seconds = (
         select(func.string_agg(second.c.id, aggregate_order_by(literal(", ", Text), second.c.id)))
-        .where(second.c.itemId == item.c.id, second.c.id != opening.c.id, second.c.createdAt == item.c.createdAt)
+        .where(
+            second.c.itemId == item.c.id,
+            second.c.createdAt == item.c.createdAt,
+            ~exists().where(known.c.batch_id == second.c.id),
+        )
         .scalar_subquery()
     )
     outcome = compared.c.outcome

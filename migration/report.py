@@ -2,11 +2,25 @@
 
 import csv
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 import orjson
-from sqlalchemy import ColumnElement, FromClause, Table, and_, case, cast, column, exists, func, select, table, true
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Table,
+    and_,
+    case,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    select,
+    table,
+    true,
+)
 from sqlalchemy.dialects.postgresql import INTERVAL, OID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +28,7 @@ from db import tables
 from db.shape import load_shape
 from migration.verify import LOCK_SPACE, Check
 
-GRACE = "10 seconds"
+GRACE = timedelta(seconds=10)
 """A report that is RUNNING has its lock after this long, unless whoever made it is gone."""
 
 REPORTS = tables.verification
@@ -79,7 +93,7 @@ def state(verification: FromClause) -> ColumnElement[str]:
         LOCKS.c.objid == cast(verification.c.id, OID),
         LOCKS.c.objsubid == 2,
     )
-    old = verification.c.started_at < func.clock_timestamp() - cast(GRACE, INTERVAL)
+    old = verification.c.started_at < func.clock_timestamp() - literal(GRACE, INTERVAL)
     return case((and_(verification.c.state == "RUNNING", old, ~held), "INTERRUPTED"), else_=verification.c.state)
 
 

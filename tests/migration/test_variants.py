@@ -152,10 +152,12 @@ async def test_a_roles_statement_timeout_does_not_end_a_long_statement_of_the_mi
         if "WITH choice" in statement:
             cursor.execute("SELECT pg_sleep(0.3)")
 
-    async with role_on(items_url, *OWNER, "ALTER ROLE {role} SET statement_timeout = 200") as url:
-        async with engine_on(url) as engine:
-            with at_statements(engine, take_long):
-                assert (await migrate_atomic(engine, driver="test")).copied == 7
+    async with (
+        role_on(items_url, *OWNER, "ALTER ROLE {role} SET statement_timeout = 200") as url,
+        engine_on(url) as engine,
+    ):
+        with at_statements(engine, take_long):
+            assert (await migrate_atomic(engine, driver="test")).copied == 7
 
 
 @pytest.mark.parametrize("name", ['Quoted "Shop"', "winkel é 💡", "%s"])
