@@ -1,5 +1,9 @@
 """The ASGI application."""
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -9,12 +13,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from db.errors import StockshiftError
 from service.graphiql import graphiql_routes
 from service.graphql import Endpoint
-from service.limits import BodyLimit
+from service.limits import BodyLimit, SafeHeaders
 from service.logs import configure_logging
 from service.runtime import Runtime, running
 from service.settings import Settings, load_settings
@@ -35,27 +39,41 @@ def create_app(
         async with running(settings, database_url) as runtime:
             yield {"runtime": runtime}
 
+    named = Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
     return Starlette(
         routes=[
-            Route("/", home),
-            Route("/graphql", Endpoint(settings, verifier, default_headers), methods=["GET", "HEAD", "POST"]),
+            # Probes come by address: they are answered whatever host they name.
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            *graphiql_routes(),
+            Mount(
+                "/",
+                routes=[
+                    Route("/", home),
+                    Route("/graphql", Endpoint(settings, verifier, default_headers), methods=["GET", "HEAD", "POST"]),
+                    *graphiql_routes(),
+                ],
+                middleware=[named],
+            ),
         ],
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts)),
-            Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
-        ],
+        middleware=[Middleware(SafeHeaders), Middleware(BodyLimit, most_bytes=settings.max_body_bytes)],
         lifespan=lifespan,
     )
 
 
 def app_from_environment() -> Starlette:
     """For one of several worker processes, which share nothing but the environment."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     settings = load_settings()
     configure_logging(settings)
     return create_app(settings, settings.database_url or "", TokenVerifier.from_settings(settings))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would serve on, and keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def home(_: Request) -> Response:

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db.embedded import AlreadyRunningError, embedded_server
+from db.errors import StockshiftError
 from service.settings import Settings
 
 EMBEDDED_DATABASE = "shop"
+
+
+class NoDatabase(StockshiftError):
+    """There is no database to work on: set DATABASE_URL, or make a shop to try with `stockshift demo`."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,17 @@ class Database:
 def chosen_database(settings: Settings, given: str | None) -> Iterator[Database]:
     """The database of `--database-url`, of DATABASE_URL, or of the embedded server, which runs as long as this.
 
-    A URL that is given stands for both: DIRECT_URL may be another database's.
+    A URL that is given stands for both: DIRECT_URL may be another database's. NoDatabase, and what the embedded
+    server raises.
     """
     if given is not None:
         yield Database(given, given)
     elif settings.database_url is not None:
         yield Database(settings.database_url, settings.direct_url or settings.database_url)
+    elif not (settings.data / "postgres").exists():
+        raise NoDatabase(
+            f"DATABASE_URL is not set, and there is no shop in {settings.data}; set it, or run `stockshift demo` first"
+        )
     else:
         with embedded_database(settings.data) as url:
             yield Database(url, url)

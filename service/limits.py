@@ -1,6 +1,9 @@
-"""Bounds on what a request may bring."""
+"""Bounds on what a request may bring, and on what may be done with an answer."""
 
-from starlette.datastructures import Headers
+from collections.abc import Mapping
+from typing import ClassVar
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -51,3 +54,27 @@ class BodyLimit:
         message = f"the request body is longer than {self.most_bytes} bytes; send less, or raise its limit"
         body = {"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}
         await JSONResponse(body, status_code=413)(scope, receive, send)
+
+
+class SafeHeaders:
+    """Says to browsers what no answer of ours wants: to be guessed at, framed, kept or told of elsewhere."""
+
+    HEADERS: ClassVar[Mapping[str, str]] = {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self.HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, with_headers)

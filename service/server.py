@@ -2,10 +2,13 @@
 
 import os
 import socket
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
+from db.engine import create_engine
 from db.errors import StockshiftError
 from db.url import DatabaseUrl
 from service.app import create_app
@@ -21,38 +24,58 @@ class AddressTaken(StockshiftError):
     """Something listens on that address already; choose another with --port."""
 
 
+class ServiceFailed(StockshiftError):
+    """The service could not start; its log, above, says why."""
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """An address that is ours from now on: who connects before `run_server` serves has to wait. AddressTaken."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise AddressTaken(
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --port or --host"
+        ) from error
+    with listener:
+        yield listener
+
+
 def run_server(
-    settings: Settings, database: Database, verifier: TokenVerifier, headers: dict[str, str] | None = None
-) -> int:
-    """Serves; answers the exit code. Worker processes are told everything through their environment."""
-    DatabaseUrl.parse(database.url)
-    DatabaseUrl.parse(database.direct)
-    _check_address(settings.host, settings.port)
+    settings: Settings,
+    database: Database,
+    verifier: TokenVerifier,
+    listener: socket.socket,
+    default_headers: Mapping[str, str] | None = None,
+) -> None:
+    """Serves until a signal says stop; requests under way then have GRACE_SECONDS.
+
+    Worker processes are told everything through their environment. InvalidDatabaseUrl, ServiceFailed.
+    """
+    for url in (database.url, database.direct):
+        create_engine(DatabaseUrl.parse(url), application_name="stockshift serve")  # nothing is connected by this
     configure_logging(settings)
-    serve = partial(
-        uvicorn.run,
-        host=settings.host,
-        port=settings.port,
+    several = settings.workers > 1
+    if several:
+        os.environ.update(DATABASE_URL=database.url, DIRECT_URL=database.direct)
+    settings = settings.model_copy(update={"direct_url": database.direct})
+    config = uvicorn.Config(
+        "service.app:app_from_environment"
+        if several
+        else create_app(settings, database.url, verifier, default_headers=default_headers),
+        factory=several,
+        workers=settings.workers,
         log_config=None,
         timeout_graceful_shutdown=GRACE_SECONDS,
         ws="none",
         server_header=False,
     )
-    if settings.workers == 1:
-        settings = settings.model_copy(update={"direct_url": database.direct})
-        serve(create_app(settings, database.url, verifier, default_headers=headers))
-    else:
-        os.environ.update(DATABASE_URL=database.url, DIRECT_URL=database.direct)
-        serve("service.app:app_from_environment", factory=True, workers=settings.workers)
-    return 0
-
-
-def _check_address(host: str, port: int) -> None:
-    """uvicorn ends with a log line when it cannot listen; say it as an error, before anything is started."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise AddressTaken(f"cannot listen on {host} port {port} ({error.strerror}); choose another --port") from None
+    if several:
+        Multiprocess(config, sockets=[listener]).run()
+        return
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):  # uvicorn stops in peace, and then passes the signal on
+        server.run(sockets=[listener])
+    if not server.started:
+        raise ServiceFailed

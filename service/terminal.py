@@ -1,10 +1,10 @@
 """What the commands print: plain sentences and tables for a person, a progress bar on a terminal, lines otherwise."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import click
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -16,6 +16,25 @@ from migration.report import VerificationReport
 from migration.status import Status
 
 SHOWN = 20
+NAME_WIDTH = 40
+
+
+def plain(text: str) -> str:
+    """What came from outside, fit for a line of a terminal: control characters are spelled out, not obeyed."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def name(text: str, *, padded: bool = False) -> str:
+    """A name of the shop's, cut to what a table has room for."""
+    shown = plain(text)
+    if cell_len(shown) > NAME_WIDTH:
+        shown = set_cell_size(shown, NAME_WIDTH - 1) + "…"
+    return set_cell_size(shown, NAME_WIDTH) if padded else shown
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    click.echo(f"stockshift: {plain(' '.join(message.split()))}", err=True)
 
 
 class Rate(ProgressColumn):
@@ -55,7 +74,7 @@ def _lines() -> Report:
 
 
 def show_plan(plan: Plan) -> None:
-    click.echo(f"Database {plan.database}, PostgreSQL {plan.server}. Nothing was written.")
+    click.echo(f"Database {plain(plan.database)}, PostgreSQL {plan.server}. Nothing was written.")
     if plan.totals is not None:
         totals = plan.totals
         click.echo(f"\nThe shop now: {totals.items} items, {totals.quantity} units, ${totals.value_usd:,.2f} arrived")
@@ -68,29 +87,34 @@ def show_plan(plan: Plan) -> None:
         click.echo("\nRows that cannot be taken as they stand:")
         for decision in plan.decisions:
             fate = "held back" if decision.held_back else "taken"
+            more = ", …" if decision.count > len(decision.examples) else ""
             click.echo(f"  {decision.kind}: {decision.count} {fate}; {decision.outcome}")
-            click.echo(f"    {', '.join(decision.examples)}{', …' if decision.count > len(decision.examples) else ''}")
+            click.echo(f"    {', '.join(map(name, decision.examples))}{more}")
     if plan.steps:
         click.echo("\nWhat would run, in one transaction (--sql shows it):")
         for number, step in enumerate(plan.steps, 1):
             click.echo(f"  {number}. {step.why}")
     elif not plan.blockers:
         click.echo("\nNothing is left to do.")
-    for blocker in plan.blockers:
-        click.echo(f"BLOCKED: {blocker}", err=True)
+    show_blockers(plan)
 
 
 def show_sql(plan: Plan) -> None:
     for step in plan.steps:
         click.echo(f"-- {step.why}\n{step.sql};\n")
+    show_blockers(plan)
+
+
+def show_blockers(plan: Plan) -> None:
     for blocker in plan.blockers:
-        click.echo(f"BLOCKED: {blocker}", err=True)
+        click.echo(f"BLOCKED: {plain(blocker)}", err=True)
 
 
 def _groups(title: str, groups: Iterable[Group], nothing: str) -> None:
     click.echo(f"  {title}:")
     for group in groups:
-        click.echo(f"    {group.label or nothing:28.28} {group.items:>9} items {group.quantity:>12} units")
+        label = nothing if group.label is None else group.label
+        click.echo(f"    {name(label, padded=True)} {group.items:>9} items {group.quantity:>12} units")
 
 
 def show_status(status: Status) -> None:
@@ -106,20 +130,14 @@ def show_report(report: VerificationReport) -> None:
     for check in report.checks:
         mark = "ok  " if check.passed else "FAIL"
         expected = f", expected {check.expected}" if check.expected is not None and not check.passed else ""
-        detail = f" ({check.detail})" if check.detail else ""
+        detail = f" ({plain(check.detail)})" if check.detail else ""
         click.echo(f"  {mark} {check.name}: {check.actual}{expected}{detail}")
     for mismatch in report.mismatches[:SHOWN]:
         fields = f" [{', '.join(mismatch.fields)}]" if mismatch.fields else ""
         click.echo(
-            f"MISMATCH {mismatch.item_id} {mismatch.item_name!r}: legacy {mismatch.legacy_quantity}, batches "
-            f"{mismatch.batch_quantity}, difference {mismatch.difference}{fields}\n"
-            f"    {mismatch.cause}; proposed: {mismatch.repair}"
+            f'MISMATCH {name(mismatch.item_id)} "{name(mismatch.item_name)}": legacy {mismatch.legacy_quantity}, '
+            f"batches {mismatch.batch_quantity}, difference {mismatch.difference}{fields}\n"
+            f"    {mismatch.cause}; proposed: {plain(mismatch.repair or 'none')}"
         )
     if len(report.mismatches) > SHOWN:
         click.echo(f"… and {len(report.mismatches) - SHOWN} more mismatches; --json FILE has all")
-
-
-def fail(message: str, code: int) -> None:
-    """One line on stderr, and the end."""
-    click.echo(f"stockshift: {message}", err=True)
-    sys.exit(code)
