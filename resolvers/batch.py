@@ -52,5 +52,5 @@ def one_batch(scope: Scope, id_: Value, selected: Selected) -> Value:
 def batches_of(scope: Scope, item: FromClause, status: Status | None) -> Rows[BatchRow]:
     """An item's batches, oldest first."""
     table, mine = scope.batches_of(item.c.id)
-    where = [mine] if status is None else [mine, table.c.status == status.value]
+    where = [mine] if status is None else [mine, table.c.status.in_(scope.labels([status.value]))]
     return Rows(table, BatchRow(scope, table), where, Order("OLDEST", table.c.createdAt, table.c.id), outer=item)

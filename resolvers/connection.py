@@ -1,26 +1,18 @@
-"""Pages by keyset (Relay's cursor connections): stable while rows are inserted, as quick at the end as at the start.
+"""Pages by keyset (Relay's cursor connections): stable while rows are inserted, as quick at the end as at the start."""
 
-A cursor is the sort key of its row and its id, opaque and versioned, and names the order it belongs to: with another
-order it is refused instead of answering a wrong page.
-"""
-
-import base64
-import binascii
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, Text, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
-from sqlalchemy.types import TypeEngine
 
+from resolvers.cursor import decode, encode
 from resolvers.errors import BadRequest
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import EMPTY, Fields, Value, json_object
 
-VERSION = 1
 DEFAULT_ROWS = 50
 
 
@@ -38,39 +30,15 @@ class Order:
         return [part.desc() if self.descending else part.asc() for part in parts]
 
     def after(self, cursor: str) -> ColumnElement[bool]:
-        key, tie = decode(cursor, self.name)
         here = tuple_(self.key, self.tie)
-        there = tuple_(_typed(key, self.key.type), _typed(tie, self.tie.type))
+        there = tuple_(*decode(cursor, self.name, self.key.type, self.tie.type))
         return here < there if self.descending else here > there
 
 
-def _typed(value: str, type_: TypeEngine[Any]) -> Value:
-    return cast(literal(value, Text), type_)
-
-
-def decode(cursor: str, order: str) -> tuple[str, str]:
-    """The sort key and the tie of a cursor's row, as text. Raises BadRequest when it is none, or of another order."""
-    try:
-        version, name, key, tie = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, TypeError, binascii.Error):
-        raise BadRequest(f"after: {cursor!r} is no cursor; pass an endCursor or a cursor of an earlier page") from None
-    if version != VERSION or name != order:
-        raise BadRequest(f"after: the cursor belongs to order {name}, this page is in order {order}; start again")
-    if not (isinstance(key, str) and isinstance(tie, str)) or "\0" in key + tie:
-        raise BadRequest(f"after: {cursor!r} is no cursor; pass an endCursor or a cursor of an earlier page")
-    return key, tie
-
-
-def encode(order: str, key: Value, tie: Value) -> Value:
-    """The cursor of a row, in SQL: base64url of a JSON array, without padding and without the line breaks."""
-    content = func.json_build_array(literal(VERSION), literal(order, Text), cast(key, Text), cast(tie, Text))
-    encoded = func.encode(func.convert_to(cast(content, Text), "UTF8"), "base64")
-    return func.translate(encoded, "+/=\n", "-_")
-
-
-def page_size(scope: Scope, selected: Selected, default: int = DEFAULT_ROWS) -> int:
+def page_size(scope: Scope, selected: Selected) -> int:
+    """Raises BadRequest. A `first` of null is as if none were given to a field that says no default."""
     first = selected.arguments.get("first")
-    size = default if first is None else first
+    size = DEFAULT_ROWS if first is None else first
     if not 0 <= size <= scope.most_rows:
         raise BadRequest(f"first: {size} rows are asked for; a page has 0 to {scope.most_rows}")
     return int(size)

@@ -105,7 +105,7 @@ class ItemRow:
 
     @property
     def value(self) -> Value:
-        arrived = func.sum(self._line.c.value).filter(self._line.c.status == "Arrived")
+        arrived = func.sum(self._line.c.value).filter(self._line.c.status.in_(self.scope.labels(["Arrived"])))
         return self._sum("value", func.coalesce(arrived, 0.0), Double())
 
     @property
@@ -118,10 +118,17 @@ class ItemRow:
         """At or below its minimum level; without one an item is never low."""
         return func.coalesce(self.total <= self.c.minStockLevel, false(), type_=Boolean)
 
-    def has_line(self, column: str, values: Sequence[str]) -> ColumnElement[bool]:
-        """Some line of the item has one of the values."""
+    def has_status(self, statuses: Sequence[str]) -> ColumnElement[bool]:
+        """Some line of the item has one of the statuses."""
         line = self.lines().subquery(self.scope.name("line"))
-        return exists().select_from(line).where(line.c[column].in_(values)).correlate(self.table)
+        return exists().select_from(line).where(line.c.status.in_(self.scope.labels(statuses))).correlate(self.table)
+
+    def has_location(self, ids: Sequence[str]) -> ColumnElement[bool]:
+        """Some line of the item is at one of the locations, as far as the viewer may see them."""
+        line = self.lines().subquery(self.scope.name("line"))
+        known = self.scope.locations()
+        joined = line.join(known, known.c.id == line.c.locationId)
+        return exists().select_from(joined).where(known.c.id.in_(ids)).correlate(self.table)
 
     def locations(self, selected: Selected) -> Value:
         """The lines' distinct locations, by name then id."""
@@ -237,17 +244,20 @@ def _either(condition: ColumnElement[bool], wanted: bool) -> ColumnElement[bool]
 
 FILTERS: Mapping[str, Callable[[ItemRow, Any], ColumnElement[bool]]] = {
     "search": lambda item, value: item.c.name.icontains(value, autoescape=True),
-    "statuses": lambda item, value: item.has_line("status", [status.value for status in value]),
-    "locationIds": lambda item, value: item.has_line("locationId", value),
+    "statuses": lambda item, value: item.has_status([status.value for status in value]),
+    "locationIds": lambda item, value: item.has_location(value),
     "usingBatchSystem": lambda item, value: _either(item.using_batches, value),
     "lowStock": lambda item, value: _either(item.low, value),
     "companyId": lambda item, value: item.c.companyId == value,
 }
 
 
+EVER: Value = literal_column("timestamp '-infinity'")
+"""When an item came into being of which nobody wrote it down."""
+
 SORT_KEYS: Mapping[str, Callable[[ItemRow], Value]] = {
     "NAME": lambda item: item.c.name,
-    "CREATED_AT": lambda item: item.c.createdAt,
+    "CREATED_AT": lambda item: func.coalesce(item.c.createdAt, EVER, type_=item.c.createdAt.type),
     "TOTAL_QUANTITY": lambda item: item.total,
 }
 

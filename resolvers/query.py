@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Select, Text, literal, select
 
 from resolvers import batch, item, place, verification
-from resolvers.errors import Forbidden
+from resolvers.errors import BadRequest, Forbidden
+from resolvers.guard import guard
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import Value
+from resolvers.text import shown, storable, texts_in
 from resolvers.viewer import Role, Viewer
 
 
@@ -45,14 +47,27 @@ def require(viewer: Viewer, role: Role, name: str) -> None:
         raise Forbidden(f"{name} needs role {role.name}; this token's role is {viewer.role.name}")
 
 
+def require_storable(selected: Selected) -> None:
+    """Raises BadRequest for an argument, here or below, with a text that the database cannot have."""
+    for name, value in selected.arguments.items():
+        for text in texts_in(value):
+            if not storable(text):
+                raise BadRequest(
+                    f"{selected.name}: {name} has {shown(text)}, but no text here has a NUL or half a surrogate pair"
+                )
+    for child in selected.children:
+        require_storable(child)
+
+
 def answer(scope: Scope, viewer: Viewer, selected: Selected) -> Value:
     """The expression that answers one root field. Raises Forbidden or BadRequest."""
     root = ROOTS[selected.name]
     require(viewer, root.role, selected.name)
+    require_storable(selected)
     return root.answer(scope, selected)
 
 
 def statement(scope: Scope, answers: list[Value]) -> Select[*tuple[Any, ...]]:
     """Everything that an operation asks for as one statement; its first column says whether the shape still fits."""
     columns = [value.label(f"answer_{position}") for position, value in enumerate(answers)]
-    return select(scope.shape.guard().label("fits"), *columns)
+    return select(guard(scope.shape).label("fits"), *columns)

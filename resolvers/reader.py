@@ -66,7 +66,8 @@ class Reader:
             answers = await self._try(connection, shape, viewer, selections)
             if answers is not None:
                 return answers
-            self._shape = None
+            if self._shape is shape:
+                self._shape = None
         raise Unsettled
 
     async def _try(

@@ -4,6 +4,7 @@ Resolvers never touch a table of the shop: they ask a `Scope` for it and get onl
 contract keeps `db.tables` out of the other resolvers, so a new field cannot forget.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -69,11 +70,16 @@ class Scope:
         text = cast(status, Text)
         return case((text.in_(labels), cast(text, tables.STATUS)))
 
+    def labels(self, statuses: Iterable[str]) -> list[ColumnElement[str]]:
+        """Statuses as values of the database's own type; one that the type lacks is no row's."""
+        return [cast(literal(one, Text), tables.STATUS) for one in statuses if one in self.shape.status_labels]
+
     def verifications(self) -> FromClause:
         """The reports of one company, or of all together: a report that counts everybody is for who sees everybody."""
         report = self.shape.relation(tables.verification, self.name("verification"))
-        mine = report.c.company_id.is_not_distinct_from(self.company) if self.company else None
-        return report if mine is None else select(report).where(mine).subquery(self.name("verification"))
+        if self.company is None:
+            return report
+        return select(report).where(report.c.company_id == self.company).subquery(self.name("verification"))
 
     def checks(self) -> FromClause:
         return self.shape.relation(tables.verification_check, self.name("check"))

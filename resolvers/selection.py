@@ -47,14 +47,18 @@ class Collector:
     variables: VariableValues
 
     def collect(self, operation: OperationDefinitionNode) -> tuple[Selected, ...]:
-        """The root fields; introspection fields are left out, here and below."""
+        """The root fields; introspection fields are left out, here and below.
+
+        Raises GraphQLError for an argument that is missing, or null where it may not be.
+        """
         root = self.schema.get_root_type(operation.operation)
         return self._fields(root, [operation.selection_set]) if root else ()
 
     def _fields(self, parent: GraphQLObjectType, sets: list[SelectionSetNode]) -> tuple[Selected, ...]:
         merged: dict[str, list[FieldNode]] = {}
+        spread: set[str] = set()
         for selection_set in sets:
-            for node in self._flat(selection_set):
+            for node in self._flat(selection_set, spread):
                 if not node.name.value.startswith("__"):
                     merged.setdefault((node.alias or node.name).value, []).append(node)
         return tuple(self._selected(parent, key, nodes) for key, nodes in merged.items())
@@ -69,16 +73,18 @@ class Collector:
             children = self._fields(type_, [node.selection_set for node in nodes if node.selection_set])
         return Selected(key, first.name.value, arguments, children)
 
-    def _flat(self, selection_set: SelectionSetNode) -> Iterator[FieldNode]:
+    def _flat(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[FieldNode]:
+        """A fragment counts once, however often it is spread: fragments that spread each other twice would double."""
         for node in selection_set.selections:
             if not self._included(node):
                 continue
             if isinstance(node, FieldNode):
                 yield node
             elif isinstance(node, InlineFragmentNode):
-                yield from self._flat(node.selection_set)
-            elif isinstance(node, FragmentSpreadNode):
-                yield from self._flat(self.fragments[node.name.value].selection_set)
+                yield from self._flat(node.selection_set, spread)
+            elif isinstance(node, FragmentSpreadNode) and node.name.value not in spread:
+                spread.add(node.name.value)
+                yield from self._flat(self.fragments[node.name.value].selection_set, spread)
 
     def _included(self, node: SelectionNode) -> bool:
         if not node.directives:

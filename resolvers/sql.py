@@ -7,7 +7,7 @@ inside an object inside a list is still one statement.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Text, func, literal
+from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal, literal_column
 from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
@@ -41,8 +41,16 @@ EMPTY = func.json_build_array(type_=JSON)
 
 
 def instant(timestamp: Value) -> Value:
-    """`timestamp(3)` in UTC, as the shop stores it, to the text that JavaScript writes."""
-    return func.to_char(timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"', type_=Text)
+    """`timestamp(3)` in UTC, as the shop stores it, to the text that JavaScript writes.
+
+    A time out of the years 1 to 9999 has no such text; it is answered in PostgreSQL's words, as `infinity` is.
+    """
+    usual = and_(timestamp >= YEAR_1, timestamp < YEAR_10000)
+    return case((usual, func.to_char(timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')), else_=cast(timestamp, Text))
+
+
+YEAR_1: Value = literal_column("timestamp '0001-01-01'")
+YEAR_10000: Value = literal_column("timestamp '10000-01-01'")
 
 
 class HasColumns(Protocol):

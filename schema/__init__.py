@@ -1,29 +1,74 @@
 """What clients see: types, inputs, payloads, scalars, and the schema object."""
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import strawberry
 from graphql import GraphQLEnumType, GraphQLEnumValue, GraphQLError, GraphQLObjectType, GraphQLResolveInfo
-from strawberry.extensions import (
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    ValidationCache,
-)
+from graphql.validation import ASTValidationRule
+from sqlalchemy.exc import DBAPIError
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.base import StrawberryObjectDefinition
-from strawberry.types.execution import ExecutionContext
+from strawberry.types.execution import ExecutionContext, ExecutionResult
 
+from db.errors import StockshiftError
+from resolvers.status import Status
 from schema.extensions import AnswerAhead, MaskFaults
+from schema.labels import labels_by_name, named
+from schema.limits import limits
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
 
+REMEMBERED_DOCUMENTS = 256
+
 
 class Schema(strawberry.Schema):
+    """`Status` has the database's own labels besides the four that every shop has, as far as they are known."""
+
+    def __init__(self, labels: tuple[str, ...], max_depth: int, max_aliases: int, max_tokens: int) -> None:
+        self.labels = labels
+        self._with_labels = partial(build_schema, max_depth=max_depth, max_aliases=max_aliases, max_tokens=max_tokens)
+        rules: list[type[ASTValidationRule]] = [limits(max_depth, max_aliases)]
+        super().__init__(
+            query=Query,
+            mutation=Mutation,
+            config=StrawberryConfig(auto_camel_case=False, scalar_map=SCALARS),
+            extensions=[
+                lambda: MaxTokensLimiter(max_token_count=max_tokens),
+                lambda: AddValidationRules(rules),
+                lambda: ParserCache(maxsize=REMEMBERED_DOCUMENTS),
+                lambda: ValidationCache(maxsize=REMEMBERED_DOCUMENTS),
+                MaskFaults,
+                AnswerAhead,
+            ],
+        )
+        _know_labels(self, labels)
+        _read_answers(self)
+
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        *rest: Any,
+        **others: Any,
+    ) -> ExecutionResult:
+        """As Strawberry does. A status that is not known is looked for in the database before it is refused."""
+        result = await super().execute(query, variable_values, context_value, *rest, **others)
+        if context_value is None or not _is_about_unknown_status(result):
+            return result
+        try:
+            await context_value.reader.look()
+        except (StockshiftError, DBAPIError):
+            return result
+        labels = context_value.reader.status_labels
+        if set(labels) <= {*self.labels, *Status}:
+            return result
+        return await self._with_labels(labels).execute(query, variable_values, context_value, *rest, **others)
+
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """MaskFaults logs what is a fault, with its id; the rest is a client's mistake and nobody's log line."""
 
@@ -32,31 +77,26 @@ class Schema(strawberry.Schema):
 def build_schema(
     labels: tuple[str, ...] = (), max_depth: int = 12, max_aliases: int = 30, max_tokens: int = 2_000
 ) -> Schema:
-    """The schema, `Status` having the database's own labels besides the four that every shop has."""
-    schema = Schema(
-        query=Query,
-        mutation=Mutation,
-        config=StrawberryConfig(auto_camel_case=False, scalar_map=SCALARS),
-        extensions=[
-            lambda: MaxTokensLimiter(max_token_count=max_tokens),
-            lambda: MaxAliasesLimiter(max_alias_count=max_aliases),
-            lambda: QueryDepthLimiter(max_depth=max_depth),
-            lambda: ParserCache(maxsize=256),
-            lambda: ValidationCache(maxsize=256),
-            MaskFaults,
-            AnswerAhead,
-        ],
-    )
-    _know_labels(schema, labels)
-    _read_answers(schema)
-    return schema
+    return Schema(labels, max_depth, max_aliases, max_tokens)
+
+
+def _is_about_unknown_status(result: ExecutionResult) -> bool:
+    """Nothing was executed, because an input names a status that the schema lacks."""
+    return result.data is None and any("does not exist in 'Status' enum" in e.message for e in result.errors or ())
 
 
 def _know_labels(schema: Schema, labels: Iterable[str]) -> None:
     status = schema._schema.type_map["Status"]  # noqa: SLF001 - Strawberry has no public name for it
-    if isinstance(status, GraphQLEnumType):
-        for label in labels:
-            status.values.setdefault(label, GraphQLEnumValue(label))
+    if not isinstance(status, GraphQLEnumType):
+        return
+    for name, label in labels_by_name(labels).items():
+        described = None if name == label else f"{label!r} in the database."
+        status.values.setdefault(name, GraphQLEnumValue(label, description=described))
+    names = {value.value: name for name, value in status.values.items()}
+    # A label that was added since is answered too: a mutation has then been carried out.
+    status.coerce_output_value = lambda output_value: str(  # type: ignore[method-assign]  # this one enum's alone
+        names.get(output_value) or named(output_value)
+    )
 
 
 def _read_answers(schema: Schema) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, get_operation_ast
 from graphql.execution.values import VariableValues, get_variable_values
 from graphql.language import FragmentDefinitionNode
+from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import SchemaExtension
 
 from db.engine import ConnectionFailed
@@ -19,6 +20,8 @@ from schema.context import Context
 log = logging.getLogger("stockshift.graphql")
 
 STATEMENT_TIMEOUT = "57014"
+SHUT_DOWN = {"57P01", "57P02", "57P03"}
+UNAVAILABLE = "the database cannot be reached now; try again in a moment"
 
 
 class AnswerAhead(SchemaExtension):
@@ -66,18 +69,34 @@ def public(error: GraphQLError) -> GraphQLError:
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     match cause:
-        case None:
+        case None if error.path is None:
             return _coded(error, error.message, "BAD_REQUEST")
+        case None:  # a stored value that GraphQL cannot say, such as a cost of NaN
+            return _coded(error, error.message, "UNREPRESENTABLE")
+        case RecursionError():
+            return _coded(error, "the document nests too deep to be read", "BAD_REQUEST")
         case BadRequest() | Forbidden():
             return _coded(error, cause.message, cause.code)
         case ConnectionFailed() | NotAShop() | Unsettled():
             log.error("the database did not answer: %s", cause.message)
-            return _coded(error, "the database cannot be reached now; try again in a moment", "UNAVAILABLE")
-    if getattr(getattr(cause, "orig", None), "sqlstate", None) == STATEMENT_TIMEOUT:
-        return _coded(error, "the database took too long over this query; ask for fewer rows or fields", "TIMEOUT")
+            return _coded(error, UNAVAILABLE, "UNAVAILABLE")
+        case DBAPIError() if is_lost(cause):
+            log.error("the connection to the database was lost: %s", cause.orig)
+            return _coded(error, UNAVAILABLE, "UNAVAILABLE")
+        case DBAPIError() if sqlstate(cause) == STATEMENT_TIMEOUT:
+            return _coded(error, "the database took too long over this query; ask for fewer rows or fields", "TIMEOUT")
     fault = uuid.uuid4().hex
     log.error("fault %s at %s", fault, error.path, exc_info=cause)
     return _coded(error, f"something failed on our side; quote {fault} to whoever runs this service", "FAULT", fault)
+
+
+def sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """There was a connection, and there is none now."""
+    return error.connection_invalidated or sqlstate(error).startswith("08") or sqlstate(error) in SHUT_DOWN
 
 
 def _coded(error: GraphQLError, message: str, code: str, fault: str | None = None) -> GraphQLError:
