@@ -5,7 +5,6 @@ make one opening batch. The lock on the batches' table comes before it, in the o
 """
 
 import json
-import math
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,7 +22,10 @@ from resolvers.status import Status
 from resolvers.viewer import Viewer
 
 INT4 = 2**31 - 1
+MOST_USD = 1e12  # far above any stock, and sums over billions of units still fit a double
+AMOUNTS = f"0 to {MOST_USD:,.0f}"
 LONGEST = {"notes": 10_000, "orderNumber": 200, "idempotencyKey": 200}
+SHOWN_LENGTH = 100
 NOW = func.timezone("UTC", func.clock_timestamp())
 
 
@@ -52,8 +54,8 @@ class NewBatch:
             found.append(_invalid("quantity", self.quantity, f"a batch has 0 to {INT4} units"))
         for name in ("costPerUnitUSD", "freightCostUSD"):
             amount = getattr(self, name)
-            if amount is not None and not (math.isfinite(amount) and amount >= 0):
-                found.append(_invalid(name, amount, "an amount is a finite number, 0 or more"))
+            if amount is not None and not _is_amount(amount):
+                found.append(_invalid(name, amount, f"an amount in USD is {AMOUNTS}"))
         for name, value in asdict(self).items():
             if isinstance(value, str) and not _storable(value):
                 found.append(_invalid(name, value, "a text has no NUL character and no half of a surrogate pair"))
@@ -64,6 +66,10 @@ class NewBatch:
         if self.idempotencyKey == "":
             found.append(_invalid("idempotencyKey", "", "leave it out, or give a key"))
         return found
+
+
+def _is_amount(value: float) -> bool:
+    return 0 <= value <= MOST_USD  # NaN is not
 
 
 def _storable(value: str) -> bool:
@@ -78,7 +84,13 @@ def _error(name: str, message: str, code: ErrorCode = ErrorCode.INVALID) -> User
 
 
 def _invalid(name: str, value: object, remedy: str) -> UserError:
-    return _error(name, f"{name} is {value!r}; {remedy}")
+    return _error(name, f"{name} is {_shown(value)}; {remedy}")
+
+
+def _shown(value: object) -> str:
+    """A value that a client chose, made fit for one line."""
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN_LENGTH else f"{shown[:SHOWN_LENGTH]}…"
 
 
 async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatch) -> str:
@@ -93,16 +105,14 @@ async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatc
     await connection.execute(text("LOCK TABLE public.stock_batches IN ROW EXCLUSIVE MODE"))
     scope = Scope(shape, viewer.company)
     item = await _locked_item(connection, scope, new)
-    await _references_exist(connection, scope, new, item["companyId"])
     batch_id = str(uuid.uuid4())
     if new.idempotencyKey is not None:
         made = await _claim_key(connection, item["companyId"], new, batch_id)
         if made is not None:
             return made
+    await _references_exist(connection, scope, new, item["companyId"])
     await _copy_first(connection, shape, new)
-    cost = item["costPerUnitUSD"] if new.costPerUnitUSD is None else new.costPerUnitUSD
-    if cost is None:
-        raise Refused(_error("costPerUnitUSD", "the item has no cost of its own; give the batch one"))
+    cost = _cost(new, item["costPerUnitUSD"])
     values = {name: value for name, value in asdict(new).items() if name not in ("idempotencyKey", "costPerUnitUSD")}
     values["status"] = new.status.value
     await connection.execute(
@@ -116,8 +126,21 @@ async def _locked_item(connection: AsyncConnection, scope: Scope, new: NewBatch)
     item = scope.lockable_item(new.itemId)
     row = (await connection.execute(item)).mappings().one_or_none()
     if row is None:
-        raise Refused(_error("itemId", f"no item has id {new.itemId!r}; look it up with `items`", ErrorCode.NOT_FOUND))
+        message = f"no item has id {_shown(new.itemId)}; look it up with `items`"
+        raise Refused(_error("itemId", message, ErrorCode.NOT_FOUND))
     return row
+
+
+def _cost(new: NewBatch, own: float | None) -> float:
+    """The batch's own, or else the item's, whose table may hold anything."""
+    if new.costPerUnitUSD is not None:
+        return new.costPerUnitUSD
+    if own is None:
+        raise Refused(_error("costPerUnitUSD", "the item has no cost of its own; give the batch one"))
+    if not _is_amount(own):
+        message = f"the item's own cost is {own!r}, which is not {AMOUNTS}; give the batch one"
+        raise Refused(_error("costPerUnitUSD", message))
+    return own
 
 
 async def _references_exist(connection: AsyncConnection, scope: Scope, new: NewBatch, company: str) -> None:
@@ -134,10 +157,10 @@ async def _references_exist(connection: AsyncConnection, scope: Scope, new: NewB
     ).one()
     problems = []
     if new.locationId is not None and not known.location:
-        message = f"the item's company has no location {new.locationId!r}; look it up with `locations`"
+        message = f"the item's company has no location {_shown(new.locationId)}; look it up with `locations`"
         problems.append(_error("locationId", message, ErrorCode.NOT_FOUND))
     if new.assignedUserId is not None and not known.user:
-        message = f"the item's company has no user {new.assignedUserId!r}; give another, or none"
+        message = f"the item's company has no user {_shown(new.assignedUserId)}; give another, or none"
         problems.append(_error("assignedUserId", message, ErrorCode.NOT_FOUND))
     if problems:
         raise Refused(*problems)
@@ -146,7 +169,8 @@ async def _references_exist(connection: AsyncConnection, scope: Scope, new: NewB
 async def _claim_key(connection: AsyncConnection, company: str, new: NewBatch, batch_id: str) -> str | None:
     """Takes the idempotency key for this batch; or answers the batch that was made with it before.
 
-    The insert waits for another request that holds the key, so of two at once one makes the batch.
+    One that comes again is answered even if it could not be carried out any more. The insert waits for another request
+    that holds the key, so of two at once one makes the batch.
     """
     keys = tables.idempotency_key
     request = json.dumps(asdict(new), sort_keys=True, default=str)
@@ -178,5 +202,6 @@ async def _copy_first(connection: AsyncConnection, shape: Shape, new: NewBatch) 
     try:
         await copy_item(connection, shape, new.itemId)
     except ItemHeldBack as held_back:
-        if held_back.reason != "UNKNOWN_BATCHES":
+        batches = tables.stock_batches
+        if not await connection.scalar(select(exists().where(batches.c.itemId == new.itemId))):
             raise Refused(_error("itemId", held_back.message, ErrorCode.CONFLICT)) from held_back

@@ -12,8 +12,11 @@ import stamina
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.engine import connecting
+from db.engine import ConnectionFailed, connecting
+from db.errors import StockshiftError
+from migration.failures import SHUTDOWN
 from migration.locks import is_lock_refused
+from migration.transaction import settle
 from resolvers.errors import ErrorCode, Refused, UserError
 from resolvers.query import require
 from resolvers.reader import Reader
@@ -21,8 +24,10 @@ from resolvers.selection import Selected
 from resolvers.viewer import Role, Viewer
 
 ATTEMPTS = 4
+INTEGRITY = "23"  # the class of errors in which a constraint was violated
 LOCK_TIMEOUT_MS = 5_000
-TRY_AGAIN = {"40001", "40P01"}  # serialization failure, deadlock
+# Serialization failure, deadlock; a row that we refer to, or a table, which went while we were at work.
+TRY_AGAIN = {"40001", "40P01", "23503", "42P01"}
 
 
 @dataclass(frozen=True)
@@ -50,26 +55,48 @@ async def mutate(
         async for attempt in stamina.retry_context(on=_may_try_again, attempts=ATTEMPTS, timeout=None, wait_max=1.0):
             with attempt:
                 async with connecting(reader.engine) as connection, connection.begin():
-                    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                    await _settle(connection)
                     return await read_back(reader, connection, viewer, selected, await work(connection))
     except Refused as refused:
         return refusal(selected, refused)
     except DBAPIError as error:
-        if not is_lock_refused(error):
-            raise
-        message = "another session, perhaps a migration, keeps the stock locked; try again in a moment"
-        return refusal(selected, Refused(UserError(message, ErrorCode.MIGRATION_RUNNING)))
+        return refusal(selected, _told(error))
     raise AssertionError  # the loop above returns or raises
 
 
+async def _settle(connection: AsyncConnection) -> None:
+    """The transaction that mutations are written for, whatever a role or a database has for its default."""
+    await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
+    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+    await settle(connection)
+
+
 def _may_try_again(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in TRY_AGAIN
+    return isinstance(error, DBAPIError) and _sqlstate(error) in TRY_AGAIN
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
+
+
+def _told(error: DBAPIError) -> Refused:
+    """What the database refused, as data. Raises what is no expected failure."""
+    if is_lock_refused(error):
+        message = "another session, perhaps a migration, keeps the stock locked; try again in a moment"
+        return Refused(UserError(message, ErrorCode.MIGRATION_RUNNING))
+    if _sqlstate(error).startswith(INTEGRITY):
+        said = getattr(error.orig.__cause__, "message", None) if error.orig else None
+        message = f"a rule of this database stands against it ({said}); mend the rule, or ask for something else"
+        return Refused(UserError(message, ErrorCode.CONFLICT))
+    if error.connection_invalidated or _sqlstate(error) in SHUTDOWN:
+        raise ConnectionFailed("the connection was lost, and whether the change was made is not known") from error
+    raise error
 
 
 async def read_back(
     reader: Reader, connection: AsyncConnection, viewer: Viewer, selected: Selected, result: Result
 ) -> dict[str, Any]:
-    """The payload of what was done."""
+    """The payload of what was done. Raises BadRequest, Forbidden."""
     payload: dict[str, Any] = {}
     roots = []
     for child in selected.children:
@@ -77,7 +104,11 @@ async def read_back(
         payload[child.key] = value
         if isinstance(value, ReadBack):
             roots.append(Selected(child.key, value.root, {"id": value.id}, child.children))
-    return payload | await reader.answer_on(connection, viewer, roots)
+    answers = await reader.answer_on(connection, viewer, roots)
+    for answer in answers.values():
+        if isinstance(answer, StockshiftError):  # a page too long: nothing is done whose outcome cannot be shown
+            raise answer
+    return payload | answers
 
 
 def refusal(selected: Selected, refused: Refused) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class CreateBatchInput:
     quantity: int
     status: Status | None = Status.ToOrder
     costPerUnitUSD: float | None = strawberry.field(default=UNSET, description="Absent: the item's own cost.")
-    freightCostUSD: float | None = strawberry.field(default=0, description="For the whole batch, not per unit.")
+    freightCostUSD: float | None = strawberry.field(default=0.0, description="For the whole batch, not per unit.")
     locationId: strawberry.ID | None = UNSET
     assignedUserId: strawberry.ID | None = UNSET
     orderDate: datetime | None = UNSET

@@ -1,13 +1,16 @@
 """Scalars beyond GraphQL's own."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, ValueNode, value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
 BigInt = NewType("BigInt", int)
+
+SHOWN_LENGTH = 100
+NO_INSTANT = datetime.min  # noqa: DTZ901 - the driver stores this one as "-infinity"
 
 
 def parse_big_int(value: object) -> int:
@@ -17,17 +20,34 @@ def parse_big_int(value: object) -> int:
 
 
 def parse_date_time(value: object) -> datetime:
-    """An ISO 8601 instant as the shop stores it: UTC, without a zone."""
+    """An ISO 8601 instant as the shop stores it: UTC, without a zone, to the millisecond."""
     example = "write it like 2026-01-31T12:00:00Z"
+    shown = repr(value)[:SHOWN_LENGTH]
     if not isinstance(value, str):
-        raise GraphQLError(f"DateTime is a text, {value!r} is none; {example}")
+        raise GraphQLError(f"DateTime is a text, {shown} is none; {example}")
     try:
         instant = datetime.fromisoformat(value)
         if instant.tzinfo is None:
-            raise GraphQLError(f"DateTime {value!r} has no offset, so it may mean any of 38 instants; {example}")
-        return instant.astimezone(UTC).replace(tzinfo=None)
+            raise GraphQLError(f"DateTime {shown} has no offset, so it may mean any of 38 instants; {example}")
+        instant = _to_milliseconds(instant.astimezone(UTC).replace(tzinfo=None))
     except (ValueError, OverflowError):
-        raise GraphQLError(f"DateTime {value!r} is no date and time of the years 1 to 9999; {example}") from None
+        instant = NO_INSTANT
+    if instant == NO_INSTANT:
+        raise GraphQLError(f"DateTime {shown} is no date and time of the years 1 to 9999; {example}")
+    return instant
+
+
+def parse_date_time_literal(node: ValueNode, _variables: object = None) -> datetime:
+    """The same written into the document; the error says where."""
+    try:
+        return parse_date_time(value_from_ast_untyped(node))
+    except GraphQLError as error:
+        raise GraphQLError(error.message, node) from None
+
+
+def _to_milliseconds(instant: datetime) -> datetime:
+    """Rounded half up, as `timestamp(3)` does. Raises OverflowError past the year 9999."""
+    return instant + timedelta(microseconds=500 - (instant.microsecond + 500) % 1000)
 
 
 SCALARS: dict[object, ScalarDefinition] = {
@@ -42,5 +62,6 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="An instant in ISO 8601, answered in UTC. An input must have an offset, for example Z.",
         serialize=str,
         parse_value=parse_date_time,
+        parse_literal=parse_date_time_literal,
     ),
 }
