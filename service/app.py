@@ -7,20 +7,18 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
-from db.errors import StockshiftError
 from service.graphiql import graphiql_routes
 from service.graphql import Endpoint
 from service.limits import BodyLimit, SafeHeaders
 from service.logs import configure_logging
-from service.runtime import Runtime, running
+from service.runtime import NO_ANSWER, Runtime, running
 from service.settings import Settings, load_settings
 from service.tokens import TokenVerifier
 
@@ -39,21 +37,16 @@ def create_app(
         async with running(settings, database_url) as runtime:
             yield {"runtime": runtime}
 
-    named = Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
+    # Probes come by address: they are answered whatever host they name.
+    named = [Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))]
+    endpoint = Endpoint(settings, verifier, default_headers)
     return Starlette(
         routes=[
-            # Probes come by address: they are answered whatever host they name.
+            Route("/", home, middleware=named),
+            Route("/graphql", endpoint, methods=["GET", "HEAD", "POST"], middleware=named),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Mount(
-                "/",
-                routes=[
-                    Route("/", home),
-                    Route("/graphql", Endpoint(settings, verifier, default_headers), methods=["GET", "HEAD", "POST"]),
-                    *graphiql_routes(),
-                ],
-                middleware=[named],
-            ),
+            *graphiql_routes(),
         ],
         middleware=[Middleware(SafeHeaders), Middleware(BodyLimit, most_bytes=settings.max_body_bytes)],
         lifespan=lifespan,
@@ -90,6 +83,6 @@ async def readyz(request: Request) -> Response:
     runtime: Runtime = request.state.runtime
     try:
         await runtime.reader.look()
-    except (StockshiftError, SQLAlchemyError, OSError):
+    except NO_ANSWER:
         return JSONResponse({"status": "unavailable"}, status_code=503)
     return JSONResponse({"status": "ok"})

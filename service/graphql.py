@@ -1,7 +1,9 @@
 """GraphQL over HTTP: who asks, in what form the answer goes out, and a page for those who came with a browser."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 import orjson
 from cross_web import HTTPException
@@ -11,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse
+from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from resolvers.viewer import Viewer
@@ -19,7 +22,7 @@ from schema.context import Context
 from schema.extensions import public
 from service.graphiql import graphiql_page
 from service.keys import TokenKeysUnavailable
-from service.runtime import Runtime
+from service.runtime import NO_ANSWER, Runtime
 from service.settings import Settings
 from service.tokens import InvalidToken, TokenVerifier
 
@@ -37,6 +40,13 @@ class View(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         viewer: Viewer = request.state.viewer
         return Context(viewer, self.runtime.reader, self.runtime.direct, self.runtime.tasks)
+
+    def parse_json(self, data: str | bytes) -> Any:
+        """The request's body, or its variables."""
+        parsed = super().parse_json(data)
+        if not isinstance(parsed, dict):
+            raise HTTPException(400, 'a JSON object is expected here, such as {"query": "{ __typename }"}')
+        return parsed
 
     def decode_json(self, data: str | bytes) -> object:
         return orjson.loads(data)
@@ -106,14 +116,19 @@ class Endpoint:
         except TokenKeysUnavailable as error:
             return failure(request, 503, error.message, "UNAVAILABLE")
         try:
-            return await self._view(request.state.runtime).run(request)
+            return await (await self._view(request.state.runtime)).run(request)
         except HTTPException as error:
+            if isinstance(error.__cause__, InvalidOperationTypeError):  # a mutation, which a GET must not make
+                return failure(request, 405, error.reason, "BAD_REQUEST", Allow="POST")
             return failure(request, error.status_code, error.reason, "BAD_REQUEST")
         except RecursionError:
             return failure(request, 400, "the document nests too deep to be read", "BAD_REQUEST")
 
-    def _view(self, runtime: Runtime) -> View:
-        """A view of the schema whose statuses are the database's labels."""
+    async def _view(self, runtime: Runtime) -> View:
+        """A view of the schema whose statuses are the database's labels, as soon as they can be known."""
+        if not runtime.reader.status_labels:
+            with suppress(*NO_ANSWER):  # what is asked for will say so, if it needs the database at all
+                await runtime.reader.look()
         return _make_view(runtime, runtime.reader.status_labels, self.settings)
 
 

@@ -1,20 +1,22 @@
 """What one process of the service holds while it runs: connections, what it knows of the database, work under way."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import create_engine
+from db.errors import StockshiftError
 from db.url import DatabaseUrl
 from resolvers.reader import Reader
 from service.settings import Settings
 
-log = logging.getLogger("stockshift.service")
+NO_ANSWER = (StockshiftError, SQLAlchemyError, OSError)
+"""What is raised when the database is away, or is no shop's."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Serving until told to stop, in one process or several."""
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from service.database import Database
 from service.logs import configure_logging
 from service.settings import Settings
 from service.tokens import TokenVerifier
+
+log = logging.getLogger("stockshift.service")
 
 GRACE_SECONDS = 10
 
@@ -56,6 +59,8 @@ def run_server(
     for url in (database.url, database.direct):
         create_engine(DatabaseUrl.parse(url), application_name="stockshift serve")  # nothing is connected by this
     configure_logging(settings)
+    host, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     several = settings.workers > 1
     if several:
         os.environ.update(DATABASE_URL=database.url, DIRECT_URL=database.direct)
