@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import stamina
 
 from tests.conftest import CopyTemplate, MakeTemplate, administer, database_on, fill_shop
 from tests.migration.support import migrate
@@ -46,3 +47,10 @@ def unchanging_url(server_url: str, uncopied_template: str) -> Iterator[str]:
     administer(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{uncopied_template}"')
     yield database_on(server_url, name)
     administer(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def no_backoff() -> Iterator[None]:
+    """A lock that is not had is not asked for again."""
+    with stamina.set_testing(testing=True, attempts=1):
+        yield

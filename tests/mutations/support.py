@@ -15,7 +15,7 @@ from service.app import create_app
 from service.runtime import Runtime
 from service.settings import Settings
 from service.tokens import TokenVerifier, issue_token
-from tests.support import Connection
+from tests.support import Connection, psql
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
@@ -132,3 +132,14 @@ async def stock(connection: Connection, item_id: str) -> tuple[int, int, int]:
     )
     assert row is not None
     return row[0], row[1], row[2]
+
+
+@asynccontextmanager
+async def stopping_at_harbour(url: str) -> AsyncIterator[Connection]:
+    """Meanwhile a `createBatch` at acme-harbour stops when it inserts: after the copy, before the commit.
+
+    The connection has the location's row, which the batch's foreign key wants.
+    """
+    async with psql(url) as connection, connection.transaction():
+        await connection.execute("SELECT FROM locations WHERE id = 'acme-harbour' FOR UPDATE")
+        yield connection
