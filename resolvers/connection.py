@@ -82,8 +82,8 @@ def connection(
     shown = rows()
     page = _page(scope, shown, size, after)
     row = show(page)
-    within = page.c.position <= size
-    cursor = encode(shown.order.name, page.c.sort_key, page.c.tie)
+    within = page.c.page_position <= size
+    cursor = encode(shown.order.name, page.c.page_key, page.c.page_tie)
     answers: Fields[None] = {
         "edges": lambda _, edges: func.coalesce(
             func.json_agg(
@@ -93,7 +93,7 @@ def connection(
                         {"cursor": lambda _, __: cursor, "node": lambda r, node: json_object(r, fields, node.children)},
                         edges.children,
                     ),
-                    page.c.position,
+                    page.c.page_position,
                 )
             ).filter(within),
             EMPTY,
@@ -113,9 +113,9 @@ def _page(scope: Scope, rows: Rows[RowT], size: int, after: str | None) -> FromC
     order = rows.order
     here = rows.select(
         *rows.table.c,
-        order.key.label("sort_key"),
-        order.tie.label("tie"),
-        func.row_number().over(order_by=order.columns()).label("position"),
+        order.key.label("page_key"),
+        order.tie.label("page_tie"),
+        func.row_number().over(order_by=order.columns()).label("page_position"),
     )
     if after is not None:
         here = here.where(order.after(after))
@@ -124,13 +124,15 @@ def _page(scope: Scope, rows: Rows[RowT], size: int, after: str | None) -> FromC
 
 def _page_info(page: FromClause, cursor: Value, size: int, after: str | None) -> Fields[None]:
     def edge(order: Value) -> Value:
-        return func.array_agg(aggregate_order_by(cursor, order), type_=ARRAY(Text)).filter(page.c.position <= size)[1]
+        return func.array_agg(aggregate_order_by(cursor, order), type_=ARRAY(Text)).filter(
+            page.c.page_position <= size
+        )[1]
 
     return {
         "hasNextPage": lambda _, __: func.count() > size,
         "hasPreviousPage": lambda _, __: literal(after is not None),
-        "startCursor": lambda _, __: edge(page.c.position.asc()),
-        "endCursor": lambda _, __: edge(page.c.position.desc()),
+        "startCursor": lambda _, __: edge(page.c.page_position.asc()),
+        "endCursor": lambda _, __: edge(page.c.page_position.desc()),
     }
 
 
