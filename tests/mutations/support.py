@@ -2,14 +2,15 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 from pydantic import SecretStr
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from resolvers.reader import Reader
 from resolvers.viewer import Role
 from service.app import create_app
 from service.runtime import Runtime
@@ -39,14 +40,20 @@ def token(role: Role = Role.ADMIN, company: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """One caller of the service at `url`. Every answer is the decoded JSON."""
+    """One caller of the service. Every answer is the decoded JSON."""
 
     http: httpx.AsyncClient
     token: str | None
+    app: ASGIApp
     runtime: Runtime
 
     def of(self, role: Role, company: str | None = None) -> "Client":
-        return Client(self.http, token(role, company), self.runtime)
+        return replace(self, token=token(role, company))
+
+    def afresh(self) -> "Client":
+        """The same caller of a service that has not looked at the database yet."""
+        runtime = Runtime(Reader(self.runtime.reader.engine), self.runtime.direct)
+        return replace(self, http=http_to(self.app, runtime), runtime=runtime)
 
     async def post(self, body: bytes | Mapping[str, Any]) -> httpx.Response:
         headers = {"content-type": "application/json"}
@@ -88,6 +95,13 @@ class Client:
         return {**error, "field": ".".join(error["field"] or [])}
 
 
+def http_to(app: ASGIApp, runtime: Runtime) -> httpx.AsyncClient:
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"runtime": runtime}}, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=with_state), base_url="http://shop.example", timeout=60)
+
+
 @asynccontextmanager
 async def serving(url: str, **settings: Any) -> AsyncIterator[Client]:
     """The service in front of a database, in this process; its client is an admin of all companies."""
@@ -95,13 +109,8 @@ async def serving(url: str, **settings: Any) -> AsyncIterator[Client]:
     app = create_app(known, url, TokenVerifier.from_settings(known))
     async with app.router.lifespan_context(app) as state:
         assert state is not None
-
-        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, "state": dict(state)}, receive, send)
-
-        transport = httpx.ASGITransport(app=with_state)
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop.example", timeout=60) as http:
-            yield Client(http, token(), state["runtime"])
+        async with http_to(app, state["runtime"]) as http:
+            yield Client(http, token(), app, state["runtime"])
 
 
 async def rows(connection: Connection) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """What `createBatch` refuses: field, value and remedy are named, and not a row is changed (R29)."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ async def test_what_another_company_has_is_not_found_in_the_words_for_what_nobod
 
 
 async def test_nobody_without_a_token_makes_a_batch(client: Client) -> None:
-    response = await Client(client.http, None, client.runtime).post(
+    response = await replace(client, token=None).post(
         {"query": CREATE, "variables": {"input": {"itemId": "mug", "quantity": 1}}}
     )
     assert response.status_code == 401
