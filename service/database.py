@@ -47,16 +47,29 @@ def chosen_database(settings: Settings, given: str | None) -> Iterator[Database]
 @contextmanager
 def embedded_database(data: Path) -> Iterator[str]:
     """The embedded server's database: of the server that runs already, or of one that runs as long as this."""
-    note = data / "url"  # how other commands find the server while its owner runs
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(embedded_server(data))
+            url = stack.enter_context(own_database(data))
         except AlreadyRunningError:
-            if not note.is_file():
+            if not _note(data).is_file():
                 raise
-            url = note.read_text()
-        else:
-            url = server.url(EMBEDDED_DATABASE)
-            note.write_text(url)
-            stack.callback(note.unlink, missing_ok=True)
+            url = _note(data).read_text()
         yield url
+
+
+@contextmanager
+def own_database(data: Path) -> Iterator[str]:
+    """The database of an embedded server that runs as long as this. AlreadyRunningError: somebody runs it."""
+    note = _note(data)
+    with embedded_server(data) as server:
+        url = server.url(EMBEDDED_DATABASE)
+        note.write_text(url)
+        try:
+            yield url
+        finally:
+            note.unlink(missing_ok=True)
+
+
+def _note(data: Path) -> Path:
+    """How other commands find the server while its owner runs."""
+    return data / "url"

@@ -17,7 +17,7 @@ from db.demo_shop import DEMO_COMPANIES, load_demo_shop
 from db.engine import connecting, create_engine
 from db.url import DatabaseUrl
 from resolvers.viewer import Role
-from service.database import EMBEDDED_DATABASE, Database, embedded_database
+from service.database import EMBEDDED_DATABASE, Database, own_database
 from service.keys import SharedSecret
 from service.server import listening, run_server
 from service.settings import Settings
@@ -40,7 +40,7 @@ def run_demo(settings: Settings, given: str | None, items: int) -> None:
         listener = stack.enter_context(listening(settings.host, settings.port))
         if given is None and "DATABASE_URL" in os.environ:
             click.echo("DATABASE_URL is left alone: a demo never touches a shop. It has a database of its own.")
-        url = given or stack.enter_context(embedded_database(settings.data))
+        url = given or stack.enter_context(own_database(settings.data))
         if items >= MANY_ITEMS:
             click.echo(f"A shop of {items:,} items takes a while to make, about a minute a million.")
         made = asyncio.run(_prepare(url, items, own_server=given is None))

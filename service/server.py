@@ -37,9 +37,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = str(error.strerror).partition(" (")[0] if isinstance(error, OSError) else "there is no such port"
         raise AddressTaken(
-            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --port or --host"
+            f"cannot listen on {host} port {port} ({reason}); choose another with --port or --host"
         ) from error
     with listener:
         yield listener

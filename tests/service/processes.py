@@ -27,8 +27,8 @@ DEADLINE_SECONDS = 60.0
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Ours, without anything that would change what a command does."""
-    ours = ("DATABASE_URL", "DIRECT_URL", "STOCKSHIFT_", "TEST_DATABASE_URL", "PYTEST_")
+    """Ours, without anything that would change what a command does, or would have Python compile it every time."""
+    ours = ("DATABASE_URL", "DIRECT_URL", "STOCKSHIFT_", "TEST_DATABASE_URL", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, **variables}
 

@@ -1,0 +1,346 @@
+"""The command line: what each command answers, its exit code, and that every error is one line."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from db.url import DatabaseUrl
+from service.settings import load_settings
+from service.tokens import TokenVerifier
+from tests.conftest import administer, database_on
+from tests.service.processes import SECRET, STOCKSHIFT, add_items, environment, execute, fingerprint, stockshift
+from tests.support import connect_arguments
+
+NOBODY = "postgresql://localhost:1/shop"
+
+
+def said(done: "subprocess.CompletedProcess[str]", code: int) -> str:
+    """The one line of an error."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("stockshift: ")
+    return lines[0]
+
+
+def variables(url: str) -> dict[str, str]:
+    return {"DATABASE_URL": url}
+
+
+# Which database
+
+
+def test_the_option_stands_above_both_variables(shop_url: str, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": NOBODY, "DIRECT_URL": NOBODY}
+    assert stockshift("status", "--database-url", shop_url, env=env, cwd=tmp_path).returncode == 0
+
+
+def test_a_migration_takes_the_direct_url_where_there_is_one(shop_url: str) -> None:
+    assert stockshift("plan", env={"DATABASE_URL": NOBODY, "DIRECT_URL": shop_url}).returncode == 0
+    assert "refused" in said(stockshift("plan", env={"DATABASE_URL": shop_url, "DIRECT_URL": NOBODY}), 2)
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "verify", "migrate", "serve"])
+def test_without_any_database_a_newcomer_is_told_of_the_demo(command: str, tmp_path: Path) -> None:
+    line = said(stockshift(command, env={"STOCKSHIFT_JWT_SECRET": SECRET, "STOCKSHIFT_PORT": "0"}, cwd=tmp_path), 2)
+    assert "DATABASE_URL is not set" in line
+    assert "stockshift demo" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://no-such-host.invalid/shop", "the host is unknown"),
+        (NOBODY, "the connection was refused"),
+        ("mysql://localhost/shop", "cannot start with mysql://"),
+        ("postgresql://u:hunter2@localhost:port/shop", "port"),
+        ("postgresql://localhost/shop?sslmod=require", "did you mean sslmode"),
+        ("postgresql://localhost/shop?sslmode=verify-full&sslrootcert=/no/such.pem", "/no/such.pem"),
+        ("", "empty"),
+        ("postgresql://localhost/a\x1b[31mb", "control character"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "verify"])
+def test_a_database_that_cannot_be_reached_is_one_line(command: str, url: str, words: str) -> None:
+    line = said(stockshift(command, "--database-url", url), 2)
+    assert words in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("arguments", [["plan"], ["status"], ["verify"], ["migrate", "--yes"], ["read-source", "auto"]])
+def test_a_database_that_does_not_exist_is_one_line(arguments: list[str], server_url: str) -> None:
+    line = said(stockshift(*arguments, "--database-url", database_on(server_url, "no_such_database")), 2)
+    assert 'database "no_such_database"' in line
+    assert "correct its name" in line
+
+
+def test_an_empty_database_is_no_shop(empty_database_url: str) -> None:
+    env = variables(empty_database_url)
+    assert "point DATABASE_URL at the shop's database" in said(stockshift("status", env=env), 2)
+    assert "table public.items does not exist" in said(stockshift("migrate", "--yes", env=env), 1)
+    assert "stockshift migrate" in said(stockshift("verify", env=env), 2)
+    assert "stockshift migrate" in said(stockshift("read-source", "legacy", env=env), 2)
+    plan = stockshift("plan", env=env)
+    assert plan.returncode == 1
+    assert "BLOCKED: table public.items does not exist" in plan.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["plan", "--sqll"], "No such option"),
+        (["plna"], "No such command 'plna'"),
+        (["plan", "surplus"], "unexpected extra argument"),
+        (["read-source", "both"], "'both' is not one of 'auto', 'legacy'"),
+        (["read-source"], "Missing argument"),
+        (["token", "--role", "boss"], "'boss' is not one of"),
+        (["token"], "Missing option '--role'"),
+        (["demo", "--items", "-1"], "-1 is not in the range"),
+        (["demo", "--items", "many"], "'many' is not a valid integer"),
+        (["serve", "--port", "http"], "'http' is not a valid integer"),
+        (["verify", "--json", "-", "--csv", "-"], "cannot share stdout"),
+    ],
+)
+def test_bad_usage_is_one_line_that_names_the_help(arguments: list[str], words: str) -> None:
+    line = said(stockshift(*arguments), 2)
+    assert words in line
+    assert "--help`" in line
+
+
+def test_a_variable_with_a_typo_stops_every_command(shop_url: str) -> None:
+    line = said(stockshift("status", env={"STOCKSHIFT_LOCK_TIMOUT_MS": "5", **variables(shop_url)}), 2)
+    assert "did you mean STOCKSHIFT_LOCK_TIMEOUT_MS?" in line
+
+
+def test_a_role_that_may_not_read_is_told_so_and_not_its_password(shop_url: str, server_url: str) -> None:
+    role = f"stranger_{DatabaseUrl.parse(shop_url).database[-12:]}"
+    administer(server_url, f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'")
+    try:
+        parts = connect_arguments(shop_url)
+        url = f"postgresql://{role}:hunter2@/{parts['database']}?host={parts['host']}&port={parts['port']}"
+        line = said(stockshift("status", "--database-url", url), 1)
+        assert "permission denied for table" in line
+        assert "hunter2" not in line
+    finally:
+        administer(server_url, f"DROP ROLE {role}")
+
+
+def test_help_is_there_for_every_command() -> None:
+    overview = stockshift("--help")
+    assert overview.returncode == 0
+    commands = [line.split()[0] for line in overview.stdout.partition("Commands:")[2].splitlines() if line.strip()]
+    assert len(commands) >= 9
+    for command in commands:
+        help_text = stockshift(command, "--help")
+        assert help_text.returncode == 0
+        assert f"Usage: stockshift {command}" in help_text.stdout
+        assert "..." not in next(line for line in overview.stdout.splitlines() if line.split()[:1] == [command])
+
+
+# Looking
+
+
+def test_plan_names_each_step_and_writes_nothing(shop_url: str) -> None:
+    add_items(shop_url, 7)
+    before = fingerprint(shop_url)
+    done = stockshift("plan", env=variables(shop_url))
+    assert done.returncode == 0
+    assert "To copy: 7 items" in done.stdout
+    sql = stockshift("plan", "--sql", env=variables(shop_url))
+    assert 'CREATE TABLE public."stock_batches"' in sql.stdout or "CREATE TABLE public.stock_batches" in sql.stdout
+    assert fingerprint(shop_url) == before
+
+
+def test_status_counts_as_json_for_programs(shop_url: str) -> None:
+    add_items(shop_url, 7)
+    expected = {"phase": "NOT_STARTED", "read_source": "AUTO", "items": 7, "copied": 0, "held_back": 0}
+    assert json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout) == expected
+    assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
+    done = json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout)
+    assert done == expected | {"phase": "DUAL_RUN", "copied": 7}
+
+
+def test_the_read_source_is_changed_for_everybody(shop_url: str) -> None:
+    assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
+    for source in ("LEGACY", "auto"):
+        assert stockshift("read-source", source, env=variables(shop_url)).returncode == 0
+        status = json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout)
+        assert status["read_source"] == source.upper()
+
+
+# Verifying
+
+
+@pytest.fixture
+def migrated_url(shop_url: str) -> str:
+    add_items(shop_url, 5)
+    assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
+    return shop_url
+
+
+def test_verify_writes_its_report_whole(migrated_url: str, tmp_path: Path) -> None:
+    report, lines = tmp_path / "report.json", tmp_path / "items.csv"
+    lines.write_text("of an earlier run")
+    lines.chmod(0o640)
+    done = stockshift("verify", "--json", str(report), "--csv", str(lines), env=variables(migrated_url))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(report.read_text())["items_matched"] == 5
+    assert [row["result"] for row in csv.DictReader(lines.open())] == ["MATCH"] * 5
+    assert lines.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [lines, report]
+
+
+def test_verify_names_a_mismatch_and_says_no(migrated_url: str) -> None:
+    execute(migrated_url, """UPDATE stock_batches SET quantity = quantity + 1 WHERE "itemId" = 'item-3'""")
+    done = stockshift("verify", env=variables(migrated_url))
+    assert done.returncode == 1
+    assert 'MISMATCH item-3 "Item 3": legacy 3, batches 4, difference 1' in done.stdout
+    piped = stockshift("verify", "--json", "-", env=variables(migrated_url))
+    assert piped.returncode == 1
+    assert json.loads(piped.stdout)["items_mismatched"] == 1
+    rows = list(csv.DictReader(io.StringIO(stockshift("verify", "--csv", "-", env=variables(migrated_url)).stdout)))
+    assert [row["item_id"] for row in rows if row["result"] == "MISMATCH"] == ["item-3"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_compared(
+    migrated_url: str, tmp_path: Path, option: str
+) -> None:
+    before = execute(migrated_url, "SELECT count(*) FROM stockshift.verification")
+    for place in (tmp_path / "no folder" / "report", tmp_path):
+        line = said(stockshift("verify", option, str(place), env=variables(migrated_url)), 2)
+        assert f"cannot write {place}" in line
+    assert execute(migrated_url, "SELECT count(*) FROM stockshift.verification") == before
+
+
+def test_a_failed_verification_leaves_no_part_of_a_file(migrated_url: str, tmp_path: Path) -> None:
+    kept = tmp_path / "report.json"
+    kept.write_text("of an earlier run")
+    execute(migrated_url, "DROP TABLE stockshift.verification_mismatch")
+    done = stockshift("verify", "--json", str(kept), "--csv", str(tmp_path / "items.csv"), env=variables(migrated_url))
+    said(done, 1)
+    assert list(tmp_path.iterdir()) == [kept]
+    assert kept.read_text() == "of an earlier run"
+
+
+def test_a_disk_that_is_full_is_one_line(migrated_url: str) -> None:
+    for option in ("--json", "--csv"):
+        line = said(stockshift("verify", option, "/dev/full", env=variables(migrated_url)), 2)
+        assert "No space left on device" in line
+    with Path("/dev/full").open("w") as full:
+        assert "No space left on device" in said(stockshift("plan", env=variables(migrated_url), stdout=full), 2)
+
+
+# Terminals
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2Jre\u202ed\x9b31m"
+
+
+def test_what_the_shop_stores_is_shown_and_not_obeyed(shop_url: str) -> None:
+    execute(shop_url, "UPDATE locations SET name = E'" + HOSTILE + "' WHERE id = 'acme-main'")
+    add_items(shop_url, 2)
+    execute(shop_url, "UPDATE items SET id = E'" + HOSTILE + "', name = E'" + HOSTILE + "' WHERE id = 'item-1'")
+    execute(
+        shop_url,
+        'ALTER TABLE items ALTER "costPerUnitUSD" DROP NOT NULL',
+        'UPDATE items SET "costPerUnitUSD" = NULL WHERE id = E\'' + HOSTILE + "'",
+    )
+    plan = stockshift("plan", env=variables(shop_url))
+    assert plan.returncode == 0
+    assert r"\x1b]0;owned\x07\x1b[2Jre\u202ed" in plan.stdout
+    execute(shop_url, 'UPDATE items SET "costPerUnitUSD" = 1')
+    migrate = stockshift("migrate", "--yes", env=variables(shop_url))
+    execute(shop_url, "UPDATE stock_batches SET quantity = 77")
+    verify = stockshift("verify", env=variables(shop_url))
+    assert verify.returncode == 1
+    for done in (plan, migrate, verify):
+        shown = done.stdout + done.stderr
+        assert all(each.isprintable() or each == "\n" for each in shown), shown
+
+
+def test_long_and_wide_names_keep_the_columns_of_a_table(shop_url: str) -> None:
+    execute(shop_url, "UPDATE locations SET name = repeat('仓库', 500) WHERE id = 'acme-main'")
+    add_items(shop_url, 2)
+    plan = stockshift("plan", env=variables(shop_url)).stdout
+    (line,) = [line for line in plan.splitlines() if "仓库" in line]
+    assert "… " in line
+    assert len(line) < 100
+
+
+@pytest.mark.parametrize(
+    "env", [{"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LANG": "C", "LC_ALL": ""}]
+)
+def test_a_terminal_that_lacks_the_letters_gets_them_spelled_out(shop_url: str, env: dict[str, str]) -> None:
+    execute(shop_url, "UPDATE locations SET name = '仓库 søn' WHERE id = 'acme-main'")
+    add_items(shop_url, 1)
+    done = stockshift("plan", env=env | variables(shop_url))
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_a_reader_that_goes_away_is_no_failure(shop_url: str) -> None:
+    add_items(shop_url, 3)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = stockshift("plan", env=variables(shop_url), stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+# Tokens and schema
+
+
+async def test_a_token_is_what_a_service_with_the_same_secret_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOCKSHIFT_JWT_SECRET", SECRET)
+    arguments = ["token", "--role", "Manager", "--company", "acme", "--ttl", "7d", "--subject", "me"]
+    done = stockshift(*arguments, env={"STOCKSHIFT_JWT_SECRET": SECRET})
+    viewer = await TokenVerifier.from_settings(load_settings()).verify(done.stdout.strip())
+    assert (viewer.subject, viewer.role.name, viewer.company) == ("me", "MANAGER", "acme")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ttl", "soon"], "'soon'"),
+        (["--ttl", "0m"], "'0m'"),
+        (["--company", ""], "companyId"),
+        (["--subject", " "], "sub"),
+    ],
+)
+def test_a_token_that_nobody_would_accept_is_not_made(arguments: list[str], words: str) -> None:
+    line = said(stockshift("token", "--role", "staff", *arguments, env={"STOCKSHIFT_JWT_SECRET": SECRET}), 2)
+    assert words in line
+
+
+def test_a_token_without_a_secret_says_what_to_set() -> None:
+    assert "STOCKSHIFT_JWT_SECRET is not set" in said(stockshift("token", "--role", "staff"), 2)
+
+
+def test_a_secret_that_can_be_guessed_is_not_repeated() -> None:
+    line = said(stockshift("token", "--role", "staff", env={"STOCKSHIFT_JWT_SECRET": "hunter2"}), 2)
+    assert "at least 32" in line
+    assert "hunter2" not in line
+
+
+def test_the_schema_needs_no_database(tmp_path: Path) -> None:
+    done = stockshift("schema", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "type StockBatch" in done.stdout
+
+
+def test_a_commands_environment_is_its_own() -> None:
+    """The harness: what the tests' own environment holds does not leak into a command's."""
+    assert not [name for name in environment() if name.startswith(("STOCKSHIFT_", "DATABASE_URL"))]
+    assert STOCKSHIFT.exists()
