@@ -134,11 +134,11 @@ async def _migrate(
             .returning(tables.migration_run.c.id)
         )
     ).scalar_one()
-    shape = await load_shape(connection)
     copied = adopted = held_back = 0
     after = None
     while True:
-        chunk = await copy_chunk(connection, shape, run=run, after=after, size=CHUNK)
+        # By the shape before: what this run makes need not be searched, item by item, while it is not yet indexed.
+        chunk = await copy_chunk(connection, before, run=run, after=after, size=CHUNK)
         if chunk.last_id is None:
             break
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
@@ -147,6 +147,7 @@ async def _migrate(
     await _execute(connection, keys_to_add(there))
     progress(Progress("verify", 0, copied))
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
+    shape = await load_shape(connection)
     verified = await verify.compare(connection, shape, await verify.begin(connection, None, driver), None)
     if wrong := await verify.find_wrong(connection, shape, verified.id, run):
         raise NotVerified(

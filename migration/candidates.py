@@ -13,6 +13,8 @@
 | neither stock nor status | nothing to copy: left as it is, answered from the legacy columns |
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import (
     ColumnElement,
     FromClause,
@@ -54,7 +56,14 @@ LEFT = {
     "NOTHING_TO_COPY": "quantityInStock is not above 0 and status is NULL; nothing is copied, the item is answered from"
     " its legacy columns",
 }
+Among = Callable[[ColumnElement[str]], ColumnElement[bool]]
+"""Whether an item is one of those asked for, by the column with its id."""
+
 TIMES = ("orderDate", "expectedArrival", "createdAt", "updatedAt")
+
+
+def everything(_: ColumnElement[str]) -> ColumnElement[bool]:
+    return true()
 
 
 def opening_values(item: FromClause) -> dict[str, ColumnElement[object]]:
@@ -87,11 +96,43 @@ def unwanted(item: FromClause) -> ColumnElement[bool]:
     return func.coalesce(not_(wanted(item)), true())
 
 
-def reason(shape: Shape, item: FromClause, adopt: ColumnElement[str | None]) -> ColumnElement[str | None]:
-    """Why an item cannot be copied, a key of HELD_BACK; NULL when it can."""
+def judged(shape: Shape, item: FromClause, among: Among = everything) -> Select[str, str | None, str | None]:
+    """Items as candidates: `id`, `reason` (a key of HELD_BACK; NULL: it can be copied), `adopt` (a batch's id).
+
+    `among` says of an id whether the item is one of those asked for. One to adopt is an item's only batch, equals it,
+    and is no other item's opening batch. Batches are counted in one pass: there need be no index on a shop's own table.
+    """
+    batch = shape.relation(tables.stock_batches, "had_batch")
+    had = (
+        select(batch.c.itemId, func.count().label("batches"), func.min(batch.c.id).label("id"))
+        .where(among(batch.c.itemId))
+        .group_by(batch.c.itemId)
+        .subquery("had")
+    )
+    lone = shape.relation(tables.stock_batches, "lone")
+    owner = shape.relation(tables.copy_ledger, "owner")
+    equal = [not_(differs) for differs in differing(lone, item).values()]
+    adopt = case((and_(*equal, ~exists().where(owner.c.batch_id == lone.c.id)), lone.c.id), else_=null())
+    return (
+        select(item.c.id, _reason(shape, item, had.c.itemId, adopt).label("reason"), adopt.label("adopt"))
+        .select_from(item)
+        .outerjoin(had, had.c.itemId == item.c.id)
+        .outerjoin(lone, and_(lone.c.id == had.c.id, had.c.batches == 1))
+        .where(among(item.c.id))
+    )
+
+
+def candidates(shape: Shape, item: FromClause, among: Among = everything) -> Select[str, str | None, str | None]:
+    """The items that are to be copied and were not, as `judged`."""
+    ledger = shape.relation(tables.copy_ledger, "ledger")
+    return judged(shape, item, among).where(wanted(item)).where(~exists().where(ledger.c.item_id == item.c.id))
+
+
+def _reason(
+    shape: Shape, item: FromClause, has_batches: ColumnElement[str], adopt: ColumnElement[str | None]
+) -> ColumnElement[str | None]:
     location = shape.relation(tables.locations, "known_location")
     user = shape.relation(tables.users, "known_user")
-    batch = shape.relation(tables.stock_batches, "known_batch")
     labels = [literal(label, Text) for label in shape.status_labels]
     return case(
         (item.c.costPerUnitUSD.is_(null()), "NULL_COST"),
@@ -107,30 +148,6 @@ def reason(shape: Shape, item: FromClause, adopt: ColumnElement[str | None]) -> 
             and_(item.c.assignedUserId.is_not(null()), ~exists().where(user.c.id == item.c.assignedUserId)),
             "DANGLING_USER",
         ),
-        (and_(adopt.is_(null()), exists().where(batch.c.itemId == item.c.id)), "UNKNOWN_BATCHES"),
+        (and_(has_batches.is_not(null()), adopt.is_(null())), "UNKNOWN_BATCHES"),
         else_=null(),
-    )
-
-
-def adoptable(shape: Shape, item: FromClause) -> ColumnElement[str | None]:
-    """The id of the lone batch that equals its item already, and is no other item's opening batch."""
-    batch = shape.relation(tables.stock_batches, "lone_batch")
-    ledger = shape.relation(tables.copy_ledger, "owner")
-    equal = [not_(differs) for differs in differing(batch, item).values()]
-    return (
-        select(func.min(batch.c.id))
-        .where(batch.c.itemId == item.c.id)
-        .having(and_(func.count() == 1, func.bool_and(and_(*equal, ~exists().where(ledger.c.batch_id == batch.c.id)))))
-        .scalar_subquery()
-    )
-
-
-def candidates(shape: Shape, item: FromClause) -> Select[str, str | None, str | None]:
-    """The items that are to be copied and were not: `id`, `reason` (NULL: it can be copied), `adopt` (a batch's id)."""
-    ledger = shape.relation(tables.copy_ledger, "ledger")
-    adopt = adoptable(shape, item)
-    return (
-        select(item.c.id, reason(shape, item, adopt).label("reason"), adopt.label("adopt"))
-        .where(wanted(item))
-        .where(~exists().where(ledger.c.item_id == item.c.id))
     )

@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.candidates import adoptable, differing, opening_values, reason, unwanted
+from migration.candidates import candidates, differing, opening_values, unwanted
 
 MATCHING = ("MATCH", "NOTHING_TO_COPY")
 CAUSES = {
@@ -53,6 +53,7 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
     batch = shape.relation(tables.stock_batches, "batch")
     known = shape.relation(tables.copy_ledger, "known")
     source = shape.relation(tables.items, "source")
+    candidate = candidates(shape, shape.relation(tables.items, "uncopied")).subquery("candidate")
     is_opening = func.coalesce(known.c.item_id == batch.c.itemId, false())
     no_opening = known.c.batch_id.is_(null())
     stock = (
@@ -78,7 +79,7 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
         (copied, "MATCH"),
         (stock.c.itemId.is_not(null()), "BATCHES_WITHOUT_COPY"),
         (unwanted(item), "NOTHING_TO_COPY"),
-        (reason(shape, item, adoptable(shape, item)).is_not(null()), "HELD_BACK"),
+        (candidate.c.reason.is_not(null()), "HELD_BACK"),
         else_="NOT_COPIED",
     )
     return (
@@ -95,6 +96,7 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
         .outerjoin(ledger, ledger.c.item_id == item.c.id)
         .outerjoin(opening, and_(opening.c.id == ledger.c.batch_id, opening.c.itemId == item.c.id))
         .outerjoin(stock, stock.c.itemId == item.c.id)
+        .outerjoin(candidate, candidate.c.id == item.c.id)
         .where(true() if company is None else item.c.companyId == company)
     )
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.errors import StockshiftError
 from db.shape import Shape
-from migration.candidates import HELD_BACK, adoptable, candidates, opening_values, reason
+from migration.candidates import HELD_BACK, candidates, everything, judged, opening_values
 
 
 class ItemHeldBack(StockshiftError):
@@ -85,18 +85,15 @@ async def copy_chunk(
 ) -> Copied:
     """Copies the next `size` items behind item `after`, in the order of the database's own text keys."""
     item = shape.relation(tables.items, "item")
-    chosen = candidates(shape, item).order_by(item.c.id).limit(size)
-    if after is not None:
-        chosen = chosen.where(item.c.id > after)
+    among = everything if after is None else lambda item_id: item_id > after
+    chosen = candidates(shape, item, among).order_by(item.c.id).limit(size)
     return Copied(*(await connection.execute(copy_statement(item, chosen, run))).one())
 
 
 async def copy_item(connection: AsyncConnection, shape: Shape, item_id: str) -> None:
     """Copies one item, whose row the caller has locked. Raises ItemHeldBack when it cannot be."""
     item = shape.relation(tables.items, "item")
-    adopt = adoptable(shape, item)
-    chosen = select(item.c.id, reason(shape, item, adopt).label("reason"), adopt.label("adopt"))
-    chosen = chosen.where(item.c.id == item_id)
+    chosen = judged(shape, item, lambda column: column == item_id)
     why = (await connection.execute(chosen)).one().reason
     if why is not None:
         raise ItemHeldBack(item_id, why)

@@ -15,7 +15,7 @@ from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration.candidates import opening_values
 from migration.comparison import CAUSES, MATCHING, comparison, count_named, dangling, listing
-from migration.expand import existing, keys_to_add, rendered
+from migration.expand import existing, keys_to_add, rendered, tables_to_make
 from migration.failures import explained
 from migration.transaction import one_snapshot, settle
 
@@ -134,8 +134,9 @@ async def _none_found(connection: AsyncConnection, name: str, query: Select[str]
 
 
 async def _keys_present(connection: AsyncConnection) -> Check:
-    missing = [step.why for step in keys_to_add(await existing(connection))]
-    return Check("keys and index of the batches", not missing, "0", str(len(missing)), "; ".join(missing) or None)
+    there = await existing(connection)
+    missing = [step.why for step in (*tables_to_make(there), *keys_to_add(there))]
+    return Check("tables, keys and index", not missing, "0", str(len(missing)), "; ".join(missing) or None)
 
 
 async def find_wrong(connection: AsyncConnection, shape: Shape, verification_id: int, run: int) -> list[str]:

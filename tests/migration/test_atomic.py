@@ -96,10 +96,12 @@ async def test_a_failure_at_any_statement_leaves_the_database_as_it_was(
         before = await whole_database(connection)
 
         async def fails_at(place: int) -> bool:
-            statements = iter(range(1, place + 1))
+            seen = 0
 
             def at(statement: str, cursor: Any) -> None:
-                if next(statements, None) == place:
+                nonlocal seen
+                seen += seen > 0 or statement.startswith("LOCK TABLE")  # all before only looked
+                if seen == place:
                     act(statement, cursor)
 
             with at_statements(engine, at), suppress(error):
@@ -111,7 +113,7 @@ async def test_a_failure_at_any_statement_leaves_the_database_as_it_was(
         while await fails_at(place):
             assert await whole_database(connection) == before, f"changed by a failure at statement {place}"
             place += 1
-        assert place > 40
+        assert place > 30
         assert await whole_database(connection) != before
 
 

@@ -268,6 +268,30 @@ async def test_a_database_where_the_plain_recipe_was_run_is_adopted_and_not_doub
     assert (await verified(items_url)).passed
 
 
+@pytest.mark.parametrize("adopted", [False, True])
+async def test_no_table_is_read_once_for_every_item(
+    items_url: str, monkeypatch: pytest.MonkeyPatch, *, adopted: bool
+) -> None:
+    """Neither what the run makes nor a table without an index: a shop with 100,000 items would wait for hours."""
+    items, read = 600, []
+    async with psql(items_url) as connection:
+        for number in range(items):
+            await insert_item(connection, f"many-{number}")
+    if adopted:
+        await change(items_url, BATCHES, EQUAL)
+    monkeypatch.setattr("migration.atomic.CHUNK", 100)
+
+    def count(statement: str, cursor: Any) -> None:
+        if statement.startswith("UPDATE stockshift.migration_run"):
+            cursor.execute("SELECT max(seq_tup_read) FROM pg_stat_xact_user_tables")
+            read.append(cursor.fetchone()[0])
+
+    async with engine_on(items_url) as engine:
+        with at_statements(engine, count):
+            await migrate_atomic(engine, driver="test")
+    assert 0 < read[0] < 60 * items
+
+
 async def test_keys_and_an_index_under_other_names_are_not_made_again(items_url: str) -> None:
     await change(
         items_url,
