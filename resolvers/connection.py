@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, Text, func, literal, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from resolvers.cursor import decode, encode
@@ -104,7 +104,7 @@ def connection(
     pairs = json_object(None, answers, selected.children)
     if not (selected.asks("edges") or selected.asks("pageInfo")):
         return pairs
-    query = select(pairs).select_from(row.source())
+    query = select(pairs).select_from(row.source()).having(true())  # one row, even of what aggregates nothing
     return (query if shown.outer is None else query.correlate(shown.outer)).scalar_subquery()
 
 

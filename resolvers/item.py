@@ -302,4 +302,6 @@ def stock_summary(scope: Scope, selected: Selected) -> Value:
         "quantityByLocation": over_lines(quantity_by_location),
     }
     shown = json_object(None, fields, selected.children)
+    if not any(selected.asks(name) for name in ("items", "lowStockItems", "totalQuantity", "stockValueUSD")):
+        return shown  # the rest are sums of their own
     return select(shown).select_from(item.source()).where(*where).scalar_subquery()

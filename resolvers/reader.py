@@ -1,10 +1,10 @@
 """Reading: selections in, answers out, in one statement and so of one instant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from db.engine import connecting
 from db.errors import StockshiftError
@@ -14,11 +14,12 @@ from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.viewer import Viewer
 
-ATTEMPTS = 3
+ATTEMPTS = 10
 # undefined table, column, object, schema; a cached plan whose result changed
 STALE = {"42P01", "42703", "42704", "3F000", "0A000"}
 
 Answers = dict[str, Any]
+Begin = Callable[[], AsyncTransaction]
 
 
 class Unsettled(StockshiftError):
@@ -57,40 +58,47 @@ class Reader:
     async def answer(self, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
         """The answer of each root field by its key; an exception in place of one that cannot be answered."""
         async with connecting(self.engine) as connection:
-            return await self.answer_on(connection, viewer, selections)
+            return await self._answer(connection, connection.begin, viewer, selections)
 
     async def answer_on(self, connection: AsyncConnection, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
         """The same within the transaction of a connection, which sees its own writes."""
+        return await self._answer(connection, connection.begin_nested, viewer, selections)
+
+    async def _answer(
+        self, connection: AsyncConnection, begin: Begin, viewer: Viewer, selections: Sequence[Selected]
+    ) -> Answers:
         for _ in range(ATTEMPTS):
-            shape = self._shape or await self._load(connection)
-            answers = await self._try(connection, shape, viewer, selections)
+            shape = self._shape
+            try:
+                if shape is None:
+                    async with begin():
+                        shape = await self._load(connection)
+                scope = Scope(shape, viewer.company, self.most_rows)
+                answers = await _try(connection, begin, scope, viewer, selections)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in STALE:
+                    raise
+                answers = None
             if answers is not None:
                 return answers
             if self._shape is shape:
                 self._shape = None
         raise Unsettled
 
-    async def _try(
-        self, connection: AsyncConnection, shape: Shape, viewer: Viewer, selections: Sequence[Selected]
-    ) -> Answers | None:
-        """None when the shape no longer fits."""
-        scope = Scope(shape, viewer.company, self.most_rows)
-        answers: Answers = {}
-        values = {}
-        for selected in selections:
-            try:
-                values[selected.key] = answer(scope, viewer, selected)
-            except StockshiftError as error:
-                answers[selected.key] = error
-        if not values:
-            return answers
+
+async def _try(
+    connection: AsyncConnection, begin: Begin, scope: Scope, viewer: Viewer, selections: Sequence[Selected]
+) -> Answers | None:
+    """None, or an error that is STALE, when the scope's shape no longer fits."""
+    answers: Answers = {}
+    values = {}
+    for selected in selections:
         try:
-            async with connection.begin_nested() if connection.in_transaction() else connection.begin():
-                row = (await connection.execute(statement(scope, list(values.values())))).one()
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in STALE:
-                return None
-            raise
-        if not row.fits:
-            return None
-        return answers | dict(zip(values, row[1:], strict=True))
+            values[selected.key] = answer(scope, viewer, selected)
+        except StockshiftError as error:
+            answers[selected.key] = error
+    if not values:
+        return answers
+    async with begin():
+        row = (await connection.execute(statement(scope, list(values.values())))).one()
+    return answers | dict(zip(values, row[1:], strict=True)) if row.fits else None

@@ -31,7 +31,11 @@ class AnswerAhead(SchemaExtension):
         execution = self.execution_context
         document = execution.graphql_document
         schema = execution.schema._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
-        operation = document and get_operation_ast(document, execution.operation_name)
+        # As given: without a name Strawberry would take the first of several operations.
+        name = execution._provided_operation_name  # noqa: SLF001 - it has no public name
+        operation = document and get_operation_ast(document, name)
+        if operation is None:
+            raise GraphQLError("the document has several operations; say in operationName which one is meant")
         if document and operation:
             variables = get_variable_values(schema, operation.variable_definitions or (), execution.variables or {})
             if isinstance(variables, VariableValues):  # else graphql-core finds the same errors, and reports them

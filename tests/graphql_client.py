@@ -69,7 +69,7 @@ class Client:
     async def ask(self, query: str, viewer: Viewer = ADMIN, operation: str | None = None, **variables: Any) -> Any:
         """The data of an operation that must succeed."""
         answer = await self.answer(query, viewer, operation, **variables)
-        assert not answer.errors
+        assert not answer.errors, answer.errors
         return answer.data
 
     async def sent(self, query: str, viewer: Viewer = ADMIN, **variables: Any) -> list[str]:
@@ -106,9 +106,14 @@ class Web:
         accept: str = "application/json",
         **variables: Any,
     ) -> httpx.Response:
+        return await self.raw({"query": query, "variables": variables}, role=role, company=company, accept=accept)
+
+    async def raw(
+        self, body: Any, *, role: Role = Role.ADMIN, company: str | None = None, accept: str = "application/json"
+    ) -> httpx.Response:
         token = issue_token(SECRET, role=role, company=company, ttl=timedelta(hours=1), subject="somebody")
         headers = {"Authorization": f"Bearer {token}", "Accept": accept}
-        return await self.http.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
+        return await self.http.post("/graphql", json=body, headers=headers)
 
 
 @asynccontextmanager
