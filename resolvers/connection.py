@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, func, literal, select, true, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, case, func, literal, null, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from resolvers.cursor import decode, encode
+from resolvers.cursor import decode, encode, received, wire_type
 from resolvers.errors import BadRequest
 from resolvers.scope import Scope
 from resolvers.selection import Selected
@@ -29,9 +29,15 @@ class Order:
         parts = [self.key] if self.key is self.tie else [self.key, self.tie]
         return [part.desc() if self.descending else part.asc() for part in parts]
 
-    def after(self, cursor: str) -> ColumnElement[bool]:
-        here = tuple_(self.key, self.tie)
-        there = tuple_(*decode(cursor, self.name, self.key.type, self.tie.type))
+    def after(self, scope: Scope, cursor: Any) -> ColumnElement[bool]:
+        """Behind the row of a cursor, which is known or will arrive."""
+        types = [self.key.type, self.tie.type]
+
+        def part(position: int) -> Value:
+            value = scope.bind(cursor, wire_type(types[position]), lambda it: decode(it, self.name, types)[position])
+            return received(value, types[position])
+
+        here, there = tuple_(self.key, self.tie), tuple_(part(0), part(1))
         return here < there if self.descending else here > there
 
 
@@ -98,7 +104,7 @@ def connection(
             ).filter(within),
             EMPTY,
         ),
-        "pageInfo": lambda _, info: json_object(None, _page_info(page, cursor, size, after), info.children),
+        "pageInfo": lambda _, info: json_object(None, _page_info(page, shown.order.name, size, after), info.children),
         "totalCount": lambda _, __: _count(rows()),
     }
     pairs = json_object(None, answers, selected.children)
@@ -108,7 +114,7 @@ def connection(
     return (query if shown.outer is None else query.correlate(shown.outer)).scalar_subquery()
 
 
-def _page(scope: Scope, rows: Rows[RowT], size: int, after: str | None) -> FromClause:
+def _page(scope: Scope, rows: Rows[RowT], size: int, after: Any) -> FromClause:
     """One row more than the page has: it tells whether another page follows."""
     order = rows.order
     here = rows.select(
@@ -118,21 +124,26 @@ def _page(scope: Scope, rows: Rows[RowT], size: int, after: str | None) -> FromC
         func.row_number().over(order_by=order.columns()).label("page_position"),
     )
     if after is not None:
-        here = here.where(order.after(after))
+        here = here.where(order.after(scope, after))
     return here.order_by(*order.columns()).limit(size + 1).subquery(scope.name("page"))
 
 
-def _page_info(page: FromClause, cursor: Value, size: int, after: str | None) -> Fields[None]:
-    def edge(order: Value) -> Value:
-        return func.array_agg(aggregate_order_by(cursor, order), type_=ARRAY(Text)).filter(
-            page.c.page_position <= size
-        )[1]
+def _page_info(page: FromClause, order: str, size: int, after: Any) -> Fields[None]:
+    def cursor_at(position: Value) -> Value:
+        """The cursor of one end of the page: the only ones worth building."""
+
+        def end(part: Value) -> Value:
+            parts = func.array_agg(aggregate_order_by(part, position), type_=ARRAY(part.type))
+            return parts.filter(page.c.page_position <= size)[1]
+
+        key = end(page.c.page_key)
+        return case((key.is_not(null()), encode(order, key, end(page.c.page_tie))))
 
     return {
         "hasNextPage": lambda _, __: func.count() > size,
         "hasPreviousPage": lambda _, __: literal(after is not None),
-        "startCursor": lambda _, __: edge(page.c.page_position.asc()),
-        "endCursor": lambda _, __: edge(page.c.page_position.desc()),
+        "startCursor": lambda _, __: cursor_at(page.c.page_position.asc()),
+        "endCursor": lambda _, __: cursor_at(page.c.page_position.desc()),
     }
 
 

@@ -7,6 +7,7 @@ of answering a wrong page.
 import base64
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,30 +31,40 @@ def encode(order: str, key: Value, tie: Value) -> Value:
     return func.translate(encoded, "+/=\n", "-_")
 
 
-def decode(cursor: str, order: str, key: TypeEngine[Any], tie: TypeEngine[Any]) -> tuple[Value, Value]:
-    """The sort key and the tie of a cursor's row, of these types. Raises BadRequest."""
+def decode(cursor: str, order: str, types: Sequence[TypeEngine[Any]]) -> list[object]:
+    """The sort key and the tie of a cursor's row, fit for parameters of `wire_type`. Raises BadRequest."""
     try:
         version, name, *values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, TypeError, RecursionError):
         raise _no_cursor(cursor) from None
     if (version, name) != (VERSION, order):
         raise BadRequest(f"after: the cursor belongs to another order than {order}; start again without one")
-    if len(values) != 2:
+    if len(values) != len(types) or not all(map(_fits, values, types)):
         raise _no_cursor(cursor)
-    return _typed(cursor, values[0], key), _typed(cursor, values[1], tie)
+    return list(values)
 
 
-def _typed(cursor: str, value: object, type_: TypeEngine[Any]) -> Value:
+def wire_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The parameter that a part of a cursor of this type travels in."""
+    return BigInteger() if isinstance(type_, Integer) else Text()
+
+
+def received(value: Value, type_: TypeEngine[Any]) -> Value:
+    """A part of a cursor as a value of its type again. A time is as fine as the column is."""
+    return cast(value, TIMESTAMP() if isinstance(type_, DateTime) else wire_type(type_))
+
+
+def _fits(value: object, type_: TypeEngine[Any]) -> bool:
     match value:
         case bool():
-            pass
-        case int() if isinstance(type_, Integer) and -INT8 <= value < INT8:
-            return literal(value, BigInteger)
-        case str() if isinstance(type_, DateTime) and _is_timestamp(value):
-            return cast(literal(value, Text), TIMESTAMP())  # as fine as the column is
-        case str() if isinstance(type_, Text) and storable(value):
-            return cast(literal(value, Text), Text)
-    raise _no_cursor(cursor)
+            return False
+        case int():
+            return isinstance(type_, Integer) and -INT8 <= value < INT8
+        case str():
+            return storable(value) and (
+                isinstance(type_, Text) or (isinstance(type_, DateTime) and _is_timestamp(value))
+            )
+    return False
 
 
 def _is_timestamp(value: str) -> bool:

@@ -5,7 +5,7 @@ not. That is said once, in `ItemRow.lines`; every quantity, status, location and
 them (R3), is a sum or a set over the lines.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from sqlalchemy import (
     Double,
     FromClause,
     Select,
+    Text,
+    any_,
     case,
     cast,
     exists,
@@ -31,7 +33,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 from sqlalchemy.types import TypeEngine
 
 from resolvers import batch, place
@@ -118,17 +120,23 @@ class ItemRow:
         """At or below its minimum level; without one an item is never low."""
         return func.coalesce(self.total <= self.c.minStockLevel, false(), type_=Boolean)
 
-    def has_status(self, statuses: Sequence[str]) -> ColumnElement[bool]:
+    def has_status(self, statuses: Any) -> ColumnElement[bool]:
         """Some line of the item has one of the statuses."""
         line = self.lines().subquery(self.scope.name("line"))
-        return exists().select_from(line).where(line.c.status.in_(self.scope.labels(statuses))).correlate(self.table)
+        wanted = any_(self.scope.bind_labels(statuses))
+        return exists().select_from(line).where(line.c.status == wanted).correlate(self.table)
 
-    def has_location(self, ids: Sequence[str]) -> ColumnElement[bool]:
+    def has_location(self, ids: Any) -> ColumnElement[bool]:
         """Some line of the item is at one of the locations, as far as the viewer may see them."""
         line = self.lines().subquery(self.scope.name("line"))
         known = self.scope.locations()
         joined = line.join(known, known.c.id == line.c.locationId)
-        return exists().select_from(joined).where(known.c.id.in_(ids)).correlate(self.table)
+        return (
+            exists()
+            .select_from(joined)
+            .where(known.c.id == any_(self.scope.bind(ids, ARRAY(Text))))
+            .correlate(self.table)
+        )
 
     def locations(self, selected: Selected) -> Value:
         """The lines' distinct locations, by name then id."""
@@ -243,13 +251,18 @@ def _either(condition: ColumnElement[bool], wanted: bool) -> ColumnElement[bool]
 
 
 FILTERS: Mapping[str, Callable[[ItemRow, Any], ColumnElement[bool]]] = {
-    "search": lambda item, value: item.c.name.icontains(value, autoescape=True),
-    "statuses": lambda item, value: item.has_status([status.value for status in value]),
+    "search": lambda item, value: item.c.name.ilike(item.scope.bind(value, Text(), _containing), escape="/"),
+    "statuses": lambda item, value: item.has_status(value),
     "locationIds": lambda item, value: item.has_location(value),
     "usingBatchSystem": lambda item, value: _either(item.using_batches, value),
     "lowStock": lambda item, value: _either(item.low, value),
-    "companyId": lambda item, value: item.c.companyId == value,
+    "companyId": lambda item, value: item.c.companyId == item.scope.bind(value, Text()),
 }
+
+
+def _containing(text: str) -> str:
+    """The pattern of what contains a text, which has no wildcards of its own."""
+    return "%" + text.replace("/", "//").replace("%", "/%").replace("_", "/_") + "%"
 
 
 EVER: Value = literal_column("timestamp '-infinity'")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Text, literal, select
+from sqlalchemy import Select, Text, cast, select
 
 from resolvers import batch, item, place, verification
 from resolvers.errors import BadRequest, Forbidden
@@ -24,18 +24,18 @@ class Root:
     role: Role = Role.STAFF
 
 
-def _id(selected: Selected) -> Value:
-    return literal(selected.arguments["id"], Text)
+def _id(scope: Scope, selected: Selected) -> Value:
+    return scope.bind(selected.arguments["id"], Text())
 
 
 ROOTS: Mapping[str, Root] = {
-    "item": Root(lambda scope, selected: item.one_item(scope, _id(selected), selected)),
+    "item": Root(lambda scope, selected: item.one_item(scope, _id(scope, selected), selected)),
     "items": Root(item.items),
-    "batch": Root(lambda scope, selected: batch.one_batch(scope, _id(selected), selected)),
+    "batch": Root(lambda scope, selected: batch.one_batch(scope, _id(scope, selected), selected)),
     "locations": Root(lambda scope, selected: place.locations(scope, selected)),
     "stockSummary": Root(item.stock_summary),
     "verification": Root(
-        lambda scope, selected: verification.one_verification(scope, selected.arguments["id"], selected), Role.MANAGER
+        lambda scope, selected: verification.one_verification(scope, _id(scope, selected), selected), Role.MANAGER
     ),
     "verifications": Root(verification.verifications, Role.MANAGER),
 }
@@ -69,5 +69,5 @@ def answer(scope: Scope, viewer: Viewer, selected: Selected) -> Value:
 
 def statement(scope: Scope, answers: list[Value]) -> Select[*tuple[Any, ...]]:
     """Everything that an operation asks for as one statement; its first column says whether the shape still fits."""
-    columns = [value.label(f"answer_{position}") for position, value in enumerate(answers)]
+    columns = [cast(value, Text).label(f"answer_{position}") for position, value in enumerate(answers)]
     return select(guard(scope.shape).label("fits"), *columns)

@@ -1,15 +1,20 @@
-"""Reading: selections in, answers out, in one statement and so of one instant."""
+"""Reading: what an operation asks for in, answers out, in one statement and so of one instant."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import Shape, load_shape
-from resolvers.query import answer, statement
+from resolvers.arrivals import Arrival
+from resolvers.errors import BadRequest
+from resolvers.operation import Asked, Operation
+from resolvers.plan import Plan, is_faithful, make_plan
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.viewer import Viewer
@@ -19,7 +24,9 @@ ATTEMPTS = 10
 STALE = {"42P01", "42703", "42704", "3F000", "0A000"}
 
 Answers = dict[str, Any]
-Begin = Callable[[], AsyncTransaction]
+MOST_KEPT = 512
+LONGEST_SOURCE = 20_000
+COMPANY = ("the viewer's", "company")  # no variable has such a name
 
 
 class Unsettled(StockshiftError):
@@ -30,75 +37,144 @@ class NotAShop(StockshiftError):
     """The database has no table `items` in schema public; point DATABASE_URL at the shop's database."""
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What the database looked like the last time, and what was made for that: plans, and operations found valid."""
+
+    shape: Shape
+    plans: dict[Any, Plan] = field(default_factory=dict)
+    operations: dict[tuple[str, str | None], Operation] = field(default_factory=dict)
+
+
 class Reader:
-    """Answers selections, knowing what the database looked like the last time it looked."""
+    """Answers what is asked for, knowing what the database looked like the last time it looked."""
 
     def __init__(self, engine: AsyncEngine, *, most_rows: int = 1_000) -> None:
         self.engine = engine
         self.most_rows = most_rows
-        self._shape: Shape | None = None
+        self._known: Known | None = None
 
     @property
     def status_labels(self) -> tuple[str, ...]:
         """The labels of the database's `Status`, as far as they are known yet."""
-        return self._shape.status_labels if self._shape else ()
+        return self._known.shape.status_labels if self._known else ()
 
     async def look(self) -> None:
         """Looks at the database anew. Raises ConnectionFailed, or NotAShop."""
         async with connecting(self.engine) as connection:
             await self._load(connection)
 
-    async def _load(self, connection: AsyncConnection) -> Shape:
+    async def _load(self, connection: AsyncConnection) -> Known:
         shape = await load_shape(connection)
         if not shape.is_a_shop:
             raise NotAShop
-        self._shape = shape
-        return shape
+        if self._known is None or self._known.shape != shape:
+            self._known = Known(shape)
+        return self._known
 
-    async def answer(self, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
+    def recall(self, source: str, name: str | None) -> Operation | None:
+        """An operation that was asked for before, and is valid."""
+        return self._known.operations.get((source, name)) if self._known else None
+
+    def remember(self, source: str, name: str | None, operation: Operation) -> None:
+        """The operation is valid under the schema of the present shape."""
+        if self._known and len(source) <= LONGEST_SOURCE:
+            _put(self._known.operations, (source, name), operation)
+
+    async def answer(self, viewer: Viewer, asked: Asked) -> Answers:
         """The answer of each root field by its key; an exception in place of one that cannot be answered."""
-        async with connecting(self.engine) as connection:
-            return await self._answer(connection, connection.begin, viewer, selections)
+        plan, values = await self._read(viewer, asked, strict=False)
+        return _answers(plan, values)
+
+    async def answer_bytes(
+        self, viewer: Viewer, source: str, name: str | None, variables: Mapping[str, Any] | None
+    ) -> bytes | None:
+        """The whole response to an operation that was asked before; None when graphql-core must answer it."""
+        operation = self.recall(source, name)
+        asked = operation.asked(variables) if operation and operation.is_query else None
+        if asked is None:
+            return None
+        plan, values = await self._read(viewer, asked, strict=True)
+        if not plan.whole:
+            return None
+        answers = dict(zip(plan.keys, values, strict=True))
+        fields = ",".join(f'"{key}":{_json(answers[key]) if key in answers else root}' for key, root in plan.roots)
+        body = f'{{"data":{{{fields}}}}}'.encode()
+        return body if is_faithful(body) else None
 
     async def answer_on(self, connection: AsyncConnection, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
-        """The same within the transaction of a connection, which sees its own writes."""
-        return await self._answer(connection, connection.begin_nested, viewer, selections)
+        """Answers selections within the transaction of a connection, which sees its own writes."""
 
-    async def _answer(
-        self, connection: AsyncConnection, begin: Begin, viewer: Viewer, selections: Sequence[Selected]
-    ) -> Answers:
+        def plan(known: Known) -> tuple[Plan, tuple[Any, ...]]:
+            made = make_plan(Scope(known.shape, viewer.company, self.most_rows), viewer, selections)
+            return made, made.arguments({})
+
+        return _answers(*await self._run(connection, connection.begin_nested, plan))
+
+    async def _read(self, viewer: Viewer, asked: Asked, *, strict: bool) -> tuple[Plan, Sequence[Any]]:
+        async with connecting(self.engine) as connection:
+            return await self._run(
+                connection, connection.begin, lambda known: self._plan(known, viewer, asked, strict=strict)
+            )
+
+    async def _run(
+        self,
+        connection: AsyncConnection,
+        begin: Callable[[], AsyncTransaction],
+        plan_for: Callable[[Known], tuple[Plan, tuple[Any, ...]]],
+    ) -> tuple[Plan, Sequence[Any]]:
+        """The plan that fits the database as it is now, and the values of its keys."""
         for _ in range(ATTEMPTS):
-            shape = self._shape
+            known = self._known
+            if known is None:
+                async with begin():
+                    known = await self._load(connection)
+            plan, arguments = plan_for(known)
+            if not plan.keys:
+                return plan, ()
             try:
-                if shape is None:
-                    async with begin():
-                        shape = await self._load(connection)
-                scope = Scope(shape, viewer.company, self.most_rows)
-                answers = await _try(connection, begin, scope, viewer, selections)
+                async with begin():
+                    row = (await connection.exec_driver_sql(plan.sql, arguments)).one()
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in STALE:
                     raise
-                answers = None
-            if answers is not None:
-                return answers
-            if self._shape is shape:
-                self._shape = None
+            else:
+                if row[0]:
+                    return plan, row[1:]
+            if self._known is known:
+                self._known = None
         raise Unsettled
 
-
-async def _try(
-    connection: AsyncConnection, begin: Begin, scope: Scope, viewer: Viewer, selections: Sequence[Selected]
-) -> Answers | None:
-    """None, or an error that is STALE, when the scope's shape no longer fits."""
-    answers: Answers = {}
-    values = {}
-    for selected in selections:
+    def _plan(self, known: Known, viewer: Viewer, asked: Asked, *, strict: bool) -> tuple[Plan, tuple[Any, ...]]:
+        """The plan for what is asked, and its arguments. If these are refused, a plan for them alone says why."""
+        scoped = viewer.company is not None
+        key = (asked.operation, asked.shape, viewer.role, scoped, strict)
+        company = Arrival(COMPANY) if scoped else None
+        arriving = {**asked.variables, COMPANY[0]: {COMPANY[1]: viewer.company}}
+        plan = known.plans.get(key)
+        if plan is None:
+            plan = make_plan(Scope(known.shape, company, self.most_rows, strict), viewer, asked.selections())
+            _put(known.plans, key, plan)
         try:
-            values[selected.key] = answer(scope, viewer, selected)
-        except StockshiftError as error:
-            answers[selected.key] = error
-    if not values:
-        return answers
-    async with begin():
-        row = (await connection.execute(statement(scope, list(values.values())))).one()
-    return answers | dict(zip(values, row[1:], strict=True)) if row.fits else None
+            return plan, plan.arguments(arriving)
+        except BadRequest:
+            values = asked.operation.collect(asked.variables)
+            told = make_plan(Scope(known.shape, viewer.company, self.most_rows, strict), viewer, values)
+            return told, told.arguments({})
+
+
+def _answers(plan: Plan, values: Sequence[Any]) -> Answers:
+    found = {key: orjson.loads(_json(value)) for key, value in zip(plan.keys, values, strict=False)}
+    return {**plan.errors, **found}
+
+
+def _json(value: str | None) -> str:
+    """The text of an answer; of none at all it is null."""
+    return "null" if value is None else value
+
+
+def _put(kept: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keeps what came last; what came first goes when there is too much."""
+    while len(kept) >= MOST_KEPT:
+        kept.pop(next(iter(kept)))
+    kept[key] = value

@@ -4,27 +4,60 @@ Resolvers never touch a table of the shop: they ask a `Scope` for it and get onl
 contract keeps `db.tables` out of the other resolvers, so a new field cannot forget.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, case, cast, exists, literal, select
+from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, bindparam, case, cast, exists, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
 
 from db import tables
 from db.shape import Shape
+from resolvers.arrivals import Arrival, arrived, arrives
+from resolvers.status import Status
+
+
+@dataclass(frozen=True, eq=False)
+class Arriving:
+    """A parameter of a statement: what arrives, and what is made of it. `convert` may raise BadRequest."""
+
+    symbol: Any
+    convert: Callable[[Any], Any]
+
+    def value(self, arriving: Mapping[str, Any]) -> Any:
+        return self.convert(arrived(self.symbol, arriving))
 
 
 @dataclass
 class Scope:
-    """Builds relations for one statement: aliases are unique, rows are the company's (None: all companies')."""
+    """Builds relations for one statement: aliases are unique, rows are the company's (None: all companies').
+
+    A strict one marks in the answer what graphql-core would refuse: see resolvers/plan.py. `bound` collects the
+    statement's parameters by name, None for one whose value is known already.
+    """
 
     shape: Shape
-    company: str | None
+    company: str | Arrival | None
     most_rows: int = 1_000
+    strict: bool = False
+    bound: dict[str, Arriving | None] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def name(self, hint: str) -> str:
         return f"{hint}_{next(self._numbers)}"
+
+    def bind(
+        self, value: Any, type_: TypeEngine[Any], convert: Callable[[Any], Any] = lambda value: value
+    ) -> ColumnElement[Any]:
+        """A value from outside as a parameter, whether it is known or will arrive."""
+        name = self.name("value")
+        if arrives(value):
+            self.bound[name] = Arriving(value, convert)
+            return bindparam(name, None, type_)
+        self.bound[name] = None
+        return bindparam(name, convert(value), type_)
 
     def items(self) -> FromClause:
         return self._owned(tables.items, "item")
@@ -70,6 +103,14 @@ class Scope:
         text = cast(status, Text)
         return case((text.in_(labels), cast(text, tables.STATUS)))
 
+    def bind_labels(self, statuses: Any) -> ColumnElement[Any]:
+        """Statuses from outside as an array of the database's own type; one that the type lacks is no row's."""
+
+        def known(statuses: Iterable[Status]) -> list[str]:
+            return [one.value for one in statuses if one.value in self.shape.status_labels]
+
+        return cast(self.bind(statuses, ARRAY(Text), known), ARRAY(tables.STATUS))
+
     def labels(self, statuses: Iterable[str]) -> list[ColumnElement[str]]:
         """Statuses as values of the database's own type; one that the type lacks is no row's."""
         return [cast(literal(one, Text), tables.STATUS) for one in statuses if one in self.shape.status_labels]
@@ -79,7 +120,8 @@ class Scope:
         report = self.shape.relation(tables.verification, self.name("verification"))
         if self.company is None:
             return report
-        return select(report).where(report.c.company_id == self.company).subquery(self.name("verification"))
+        mine = report.c.company_id == self.bind(self.company, Text())
+        return select(report).where(mine).subquery(self.name("verification"))
 
     def checks(self) -> FromClause:
         return self.shape.relation(tables.verification_check, self.name("check"))
@@ -94,4 +136,5 @@ class Scope:
         relation = self.shape.relation(table, self.name(hint))
         if self.company is None:
             return relation
-        return select(relation).where(relation.c.companyId == self.company).subquery(self.name(hint))
+        mine = relation.c.companyId == self.bind(self.company, Text())
+        return select(relation).where(mine).subquery(self.name(hint))

@@ -13,6 +13,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLIncludeDirective,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLSkipDirective,
@@ -35,6 +36,8 @@ class Selected:
     name: str
     arguments: dict[str, Any]
     children: tuple["Selected", ...] = field(default=())
+    required: bool = False  # null is no answer
+    parent: str = ""  # the type of the object that has the field
 
     def asks(self, name: str) -> bool:
         return any(child.name == name for child in self.children)
@@ -47,7 +50,7 @@ class Collector:
     variables: VariableValues
 
     def collect(self, operation: OperationDefinitionNode) -> tuple[Selected, ...]:
-        """The root fields; introspection fields are left out, here and below.
+        """The root fields.
 
         Raises GraphQLError for an argument that is missing, or null where it may not be.
         """
@@ -59,19 +62,21 @@ class Collector:
         spread: set[str] = set()
         for selection_set in sets:
             for node in self._flat(selection_set, spread):
-                if not node.name.value.startswith("__"):
-                    merged.setdefault((node.alias or node.name).value, []).append(node)
+                merged.setdefault((node.alias or node.name).value, []).append(node)
         return tuple(self._selected(parent, key, nodes) for key, nodes in merged.items())
 
     def _selected(self, parent: GraphQLObjectType, key: str, nodes: list[FieldNode]) -> Selected:
         first = nodes[0]
+        if first.name.value.startswith("__"):
+            return Selected(key, first.name.value, {}, parent=parent.name)
         definition = parent.fields[first.name.value]
         arguments = get_argument_values(definition, first, self.variables)
         type_ = get_named_type(definition.type)
         children: tuple[Selected, ...] = ()
         if isinstance(type_, GraphQLObjectType):
             children = self._fields(type_, [node.selection_set for node in nodes if node.selection_set])
-        return Selected(key, first.name.value, arguments, children)
+        required = isinstance(definition.type, GraphQLNonNull)
+        return Selected(key, first.name.value, arguments, children, required, parent.name)
 
     def _flat(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[FieldNode]:
         """A fragment counts once, however often it is spread: fragments that spread each other twice would double."""

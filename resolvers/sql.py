@@ -7,7 +7,20 @@ inside an object inside a list is still one statement.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Text, and_, case, cast, func, literal, literal_column
+from sqlalchemy import (
+    Case,
+    ColumnClause,
+    ColumnElement,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+)
 from sqlalchemy.dialects.postgresql import JSON, aggregate_order_by
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
@@ -18,6 +31,8 @@ Value: TypeAlias = ColumnElement[Any]
 Row = TypeVar("Row")
 Fields: TypeAlias = Mapping[str, Callable[[Row, Selected], Value]]
 
+MARK = r"\u0000 is null"
+"""What no data can contain, as JSON has it: PostgreSQL's texts have no NUL."""
 MOST_FIELDS = 50
 """PostgreSQL passes at most 100 arguments to a function: 50 keys and their values."""
 
@@ -25,11 +40,20 @@ MOST_FIELDS = 50
 def json_object(row: Row, fields: Fields[Row], selected: Iterable[Selected]) -> Value:
     """An object with the selected fields of a row."""
     pairs: list[Value] = []
+    never_null: list[Value] = []
     for child in selected:
-        pairs += [literal(child.key, Text), fields[child.name](row, child)]
+        value = literal(child.parent, Text) if child.name == "__typename" else fields[child.name](row, child)
+        pairs += [literal(child.key, Text), value]
+        if child.required and not child.children and isinstance(value, ColumnClause | Case):
+            never_null.append(value)
     if len(pairs) > 2 * MOST_FIELDS:
         raise BadRequest(f"{len(pairs) // 2} fields of one object are asked for, at most {MOST_FIELDS} are answered")
-    return func.json_build_object(*pairs, type_=JSON)
+    built = func.json_build_object(*pairs, type_=JSON)
+    scope = getattr(row, "scope", None)
+    if scope is None or not scope.strict or not never_null:
+        return built
+    missing = or_(*[value.is_(null()) for value in never_null])
+    return case((missing, cast(literal(f'"{MARK}"', Text), JSON)), else_=built)
 
 
 def json_list(value: Value, *order: Value) -> Value:

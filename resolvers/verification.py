@@ -75,7 +75,7 @@ VERIFICATION: Fields[ReportRow] = {
 }
 
 
-def one_verification(scope: Scope, id_: str, selected: Selected) -> Value:
+def one_verification(scope: Scope, id_: Value, selected: Selected) -> Value:
     """The report with an id as an object; NULL when there is none that the viewer may see."""
     report = ReportRow(scope, scope.verifications())
     shown = json_object(report, VERIFICATION, selected.children)

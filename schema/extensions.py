@@ -4,17 +4,15 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping
 
-from graphql import GraphQLError, OperationDefinitionNode, OperationType, get_operation_ast
-from graphql.execution.values import VariableValues, get_variable_values
-from graphql.language import FragmentDefinitionNode
+from graphql import GraphQLError
 from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import SchemaExtension
 
 from db.engine import ConnectionFailed
 from resolvers.errors import BadRequest, Forbidden
+from resolvers.operation import Asked, Operation
 from resolvers.query import ROOTS
-from resolvers.reader import NotAShop, Unsettled
-from resolvers.selection import Collector
+from resolvers.reader import NotAShop, Reader, Unsettled
 from schema.context import Context
 
 log = logging.getLogger("stockshift.graphql")
@@ -29,31 +27,34 @@ class AnswerAhead(SchemaExtension):
 
     async def on_execute(self) -> AsyncIterator[None]:
         execution = self.execution_context
-        document = execution.graphql_document
-        schema = execution.schema._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
+        reader: Reader = execution.context.reader
         # As given: without a name Strawberry would take the first of several operations.
-        name = execution._provided_operation_name  # noqa: SLF001 - it has no public name
-        operation = document and get_operation_ast(document, name)
-        if operation is None:
-            raise GraphQLError("the document has several operations; say in operationName which one is meant")
-        if document and operation:
-            variables = get_variable_values(schema, operation.variable_definitions or (), execution.variables or {})
-            if isinstance(variables, VariableValues):  # else graphql-core finds the same errors, and reports them
-                fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-                await self._answer(Collector(schema, fragments, variables), operation)
+        key = (execution.query or "", execution._provided_operation_name)  # noqa: SLF001 - it has no public name
+        operation = reader.recall(*key) or self._operation(key[1])
+        asked = operation.asked(execution.variables)
+        if asked is not None:  # else graphql-core finds the variables wrong as well, and says how
+            await self._answer(asked)
+            reader.remember(*key, operation)
         yield
 
-    async def _answer(self, collector: Collector, operation: OperationDefinitionNode) -> None:
+    def _operation(self, name: str | None) -> Operation:
+        execution = self.execution_context
+        schema = execution.schema._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
+        operation = execution.graphql_document and Operation.of(schema, execution.graphql_document, name)
+        if not operation:
+            raise GraphQLError("the document has several operations; say in operationName which one is meant")
+        return operation
+
+    async def _answer(self, asked: Asked) -> None:
         context: Context = self.execution_context.context
-        selected = collector.collect(operation)
-        if operation.operation is not OperationType.QUERY:
-            context.selected = {one.key: one for one in selected}
+        if not asked.operation.is_query:
+            context.selected = {one.key: one for one in asked.operation.collect(asked.variables)}
             return
-        planned = [one for one in selected if one.name in ROOTS]
+        planned = [one.key for one in asked.selections() if one.name in ROOTS]
         try:
-            answers: Mapping[str, object] = await context.reader.answer(context.viewer, planned) if planned else {}
+            answers: Mapping[str, object] = await context.reader.answer(context.viewer, asked) if planned else {}
         except Exception as fault:
-            answers = dict.fromkeys((one.key for one in planned), fault)
+            answers = dict.fromkeys(planned, fault)
         self.execution_context.root_value = answers
 
 

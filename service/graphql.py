@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from cross_web import HTTPException
+from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,6 +17,7 @@ from strawberry.http import GraphQLHTTPResponse
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
+from resolvers.reader import Reader
 from resolvers.viewer import Viewer
 from schema import Schema, build_schema
 from schema.context import Context
@@ -28,6 +30,8 @@ from service.tokens import InvalidToken, TokenVerifier
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
+PATH = "Stockshift-Path"
+"""The header that says how an operation was answered: `plan` is straight out of the database."""
 
 
 class View(GraphQL[Context, None]):
@@ -115,6 +119,9 @@ class Endpoint:
             return failure(request, 401, error.message, "UNAUTHENTICATED", **headers)
         except TokenKeysUnavailable as error:
             return failure(request, 503, error.message, "UNAVAILABLE")
+        body = await self._planned(request)
+        if body is not None:
+            return Response(body, headers={PATH: "plan"}, media_type=media_type(request))
         try:
             return await (await self._view(request.state.runtime)).run(request)
         except HTTPException as error:
@@ -123,6 +130,18 @@ class Endpoint:
             return failure(request, error.status_code, error.reason, "BAD_REQUEST")
         except RecursionError:
             return failure(request, 400, "the document nests too deep to be read", "BAD_REQUEST")
+
+    async def _planned(self, request: Request) -> bytes | None:
+        """The response in bytes, if the reader has a plan; None leaves the operation, and every error, to the view."""
+        if request.method != "POST" or not request.headers.get("content-type", "").startswith(JSON):
+            return None
+        with suppress(*NO_ANSWER, ValueError, TypeError, AttributeError, KeyError, GraphQLError, RecursionError):
+            asked = orjson.loads(await request.body())
+            reader: Reader = request.state.runtime.reader
+            return await reader.answer_bytes(
+                request.state.viewer, asked["query"], asked.get("operationName"), asked.get("variables")
+            )
+        return None
 
     async def _view(self, runtime: Runtime) -> View:
         """A view of the schema whose statuses are the database's labels, as soon as they can be known."""
