@@ -16,8 +16,6 @@ from db import tables
 
 # The driver's dialect: others double the percent signs of literals.
 DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
-# Backslashes are characters like any other: `migration.transaction` sees to standard_conforming_strings.
-DIALECT._backslash_escapes = False  # noqa: SLF001 - it is set by connecting, which rendering does not
 
 
 @dataclass(frozen=True)

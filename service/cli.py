@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import click
 import orjson
+import stamina
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.demo_shop import MOST_ITEMS
@@ -64,6 +65,7 @@ async def engine_for(database: Database, name: str) -> AsyncIterator[AsyncEngine
 
     What the database refuses in the block is raised as `explained` says.
     """
+    stamina.instrumentation.set_on_retry_hooks([])  # they print; who waits in vain is told at the end what for
     engine = create_engine(
         DatabaseUrl.parse(database.direct), application_name=name, pool_size=2, statement_timeout_ms=0
     )

@@ -283,7 +283,7 @@ async def test_a_reader_that_goes_on_to_write_is_no_deadlock(items_url: str) -> 
             selling = asyncio.create_task(sell())
             await waits_for_lock(watcher)
 
-        with once_before(engine, "WITH choice", start):
+        with once_before(engine, "IN ACCESS EXCLUSIVE MODE", start):
             outcome = await migrate_atomic(engine, driver="test")
         assert selling is not None
         await selling
@@ -291,6 +291,61 @@ async def test_a_reader_that_goes_on_to_write_is_no_deadlock(items_url: str) -> 
         quantity = await watcher.fetchval("SELECT quantity FROM stock_batches WHERE \"itemId\" = 'item-Arrived'")
         assert quantity == 9, "the run started over, after the sale"
         assert (await verified(items_url)).passed
+
+
+async def test_a_writer_of_another_table_that_goes_on_to_items_is_no_deadlock(items_url: str) -> None:
+    async with engine_on(items_url) as engine, psql(items_url) as till, psql(items_url) as watcher:
+        selling: asyncio.Task[str] | None = None
+        transaction = till.transaction()
+        await transaction.start()
+
+        async def start() -> None:
+            nonlocal selling
+            await till.execute("UPDATE locations SET name = 'Moved' WHERE id = 'acme-main'")
+            selling = asyncio.create_task(till.execute("UPDATE items SET notes = 'x' WHERE id = 'item-Arrived'"))
+            await waits_for_lock(watcher)
+
+        async def sell() -> None:
+            await until(started, "the sale has begun")
+            assert selling is not None
+            await selling
+            await transaction.commit()
+
+        async def started() -> bool:
+            return selling is not None
+
+        with once_before(engine, "LOCK TABLE public.locations", start):
+            outcome, _ = await asyncio.gather(migrate_atomic(engine, driver="test"), sell())
+        assert outcome.copied == ITEMS
+        assert await watcher.fetchval("SELECT notes FROM stock_batches WHERE \"itemId\" = 'item-Arrived'") == "x"
+
+
+async def test_the_flag_waits_for_no_reader_so_nobody_queues_behind_it(items_url: str) -> None:
+    async with engine_on(items_url) as engine, psql(items_url) as reader, psql(items_url) as watcher:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.execute("SELECT count(*) FROM items")
+        statements: list[str] = []
+        queued = 0
+
+        async def watch() -> None:
+            nonlocal queued
+            while True:
+                queued += await watcher.fetchval(
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass AND database ="
+                    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+
+        watching = asyncio.create_task(watch())
+        with (
+            at_statements(engine, lambda statement, _: statements.append(statement)),
+            once_before(engine, "ROLLBACK TO SAVEPOINT", transaction.commit),
+        ):
+            outcome = await migrate_atomic(engine, driver="test")
+        watching.cancel()
+        await asyncio.wait([watching])
+        assert (outcome.copied, queued) == (ITEMS, 0)
+        assert len([words for words in statements if "IN SHARE ROW EXCLUSIVE" in words and "items" in words]) == 1
 
 
 @pytest.mark.usefixtures("no_backoff")

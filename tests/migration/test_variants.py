@@ -9,10 +9,18 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from migration.atomic import migrate_atomic
+from migration.atomic import NotVerified, migrate_atomic
 from migration.blockers import Blocked
 from migration.failures import Refused
-from tests.migration.support import at_statements, engine_on, legacy_rows, migrate, verified, whole_database
+from tests.migration.support import (
+    at_statements,
+    engine_on,
+    legacy_rows,
+    migrate,
+    once_before,
+    verified,
+    whole_database,
+)
 from tests.migration.test_plan import BATCHES, change, plan
 from tests.support import insert, insert_item, psql
 
@@ -345,6 +353,35 @@ async def test_a_rule_of_the_shops_batches_that_the_copy_breaks_is_told_and_noth
         with pytest.raises(Refused, match=r"violates check constraint .never_below.\); nothing was changed"):
             await migrate(items_url)
         assert await whole_database(connection) == before
+
+
+async def test_a_copy_that_something_changes_on_its_way_is_not_kept(items_url: str) -> None:
+    await change(
+        items_url,
+        "CREATE SCHEMA stockshift",  # a trigger of the shop's own would be a blocker
+        BATCHES,
+        """
+        CREATE FUNCTION stockshift.touch() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN NEW."updatedAt" := ''2030-01-01''; RETURN NEW; END';
+        CREATE TRIGGER touch BEFORE INSERT ON stock_batches FOR EACH ROW EXECUTE FUNCTION stockshift.touch()
+        """,
+    )
+    async with psql(items_url) as connection:
+        before = await whole_database(connection)
+        with pytest.raises(NotVerified, match=r"7 wrong, such as item item-\w+: the copy is not exact, "):
+            await migrate(items_url)
+        assert await whole_database(connection) == before
+
+
+async def test_batches_that_appear_between_the_plan_and_the_lock_are_adopted(items_url: str) -> None:
+    async with engine_on(items_url) as engine:
+
+        async def copy_by_hand() -> None:
+            await change(items_url, BATCHES, EQUAL)
+
+        with once_before(engine, "LOCK TABLE public.items", copy_by_hand):
+            outcome = await migrate_atomic(engine, driver="test")
+    assert (outcome.copied, outcome.adopted) == (7, 7)
 
 
 async def test_triggers_rules_and_generated_columns_on_items_do_not_run(items_url: str) -> None:

@@ -4,12 +4,17 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from db.url import DatabaseUrl
+from service import endings
+from service.cli import cli
 from service.settings import load_settings
 from service.tokens import TokenVerifier
 from tests.conftest import administer, database_on
@@ -30,6 +35,23 @@ def said(done: "subprocess.CompletedProcess[str]", code: int) -> str:
 
 def variables(url: str) -> dict[str, str]:
     return {"DATABASE_URL": url}
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """A command in this process, for what is decided before anything is connected."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        monkeypatch.setattr(sys, "argv", ["stockshift", *arguments])
+        code = endings.run(cli, "stockshift")
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 # Which database
@@ -69,9 +91,8 @@ def test_without_any_database_a_newcomer_is_told_of_the_demo(command: str, tmp_p
         ("postgresql://localhost/a\x1b[31mb", "control character"),
     ],
 )
-@pytest.mark.parametrize("command", ["plan", "verify"])
-def test_a_database_that_cannot_be_reached_is_one_line(command: str, url: str, words: str) -> None:
-    line = said(stockshift(command, "--database-url", url), 2)
+def test_a_database_that_cannot_be_reached_is_one_line(url: str, words: str) -> None:
+    line = said(stockshift("plan", "--database-url", url), 2)
     assert words in line
     assert "hunter2" not in line
 
@@ -110,10 +131,10 @@ def test_an_empty_database_is_no_shop(empty_database_url: str) -> None:
         (["verify", "--json", "-", "--csv", "-"], "cannot share stdout"),
     ],
 )
-def test_bad_usage_is_one_line_that_names_the_help(arguments: list[str], words: str) -> None:
-    line = said(stockshift(*arguments), 2)
-    assert words in line
-    assert "--help`" in line
+def test_bad_usage_is_one_line_that_names_the_help(command: Command, arguments: list[str], words: str) -> None:
+    done = command(*arguments)
+    assert words in said(done, 2)
+    assert "--help`" in done.stderr
 
 
 def test_a_variable_with_a_typo_stops_every_command(shop_url: str) -> None:
@@ -134,16 +155,22 @@ def test_a_role_that_may_not_read_is_told_so_and_not_its_password(shop_url: str,
         administer(server_url, f"DROP ROLE {role}")
 
 
-def test_help_is_there_for_every_command() -> None:
-    overview = stockshift("--help")
+def test_help_is_there_for_every_command(command: Command) -> None:
+    overview = command("--help")
     assert overview.returncode == 0
-    commands = [line.split()[0] for line in overview.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert len(commands) >= 9
-    for command in commands:
-        help_text = stockshift(command, "--help")
+    verbs = [line.split()[0] for line in overview.stdout.partition("Commands:")[2].splitlines() if line.strip()]
+    assert len(verbs) >= 9
+    for verb in verbs:
+        help_text = command(verb, "--help")
         assert help_text.returncode == 0
-        assert f"Usage: stockshift {command}" in help_text.stdout
-        assert "..." not in next(line for line in overview.stdout.splitlines() if line.split()[:1] == [command])
+        assert f"Usage: stockshift {verb}" in help_text.stdout
+        assert "..." not in next(line for line in overview.stdout.splitlines() if line.split()[:1] == [verb])
+
+
+def test_no_command_at_all_gets_the_help(command: Command) -> None:
+    done = command()
+    assert done.returncode == 2
+    assert "Commands:" in done.stderr
 
 
 # Looking
@@ -194,7 +221,7 @@ def test_verify_writes_its_report_whole(migrated_url: str, tmp_path: Path) -> No
     done = stockshift("verify", "--json", str(report), "--csv", str(lines), env=variables(migrated_url))
     assert done.returncode == 0, done.stderr
     assert json.loads(report.read_text())["items_matched"] == 5
-    assert [row["result"] for row in csv.DictReader(lines.open())] == ["MATCH"] * 5
+    assert [row["result"] for row in csv.DictReader(lines.read_text().splitlines())] == ["MATCH"] * 5
     assert lines.stat().st_mode & 0o777 == 0o640
     assert sorted(tmp_path.iterdir()) == [lines, report]
 
