@@ -33,14 +33,13 @@ class AnswerAhead(SchemaExtension):
         schema = execution.schema._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
         # As given: without a name Strawberry would take the first of several operations.
         name = execution._provided_operation_name  # noqa: SLF001 - it has no public name
-        operation = document and get_operation_ast(document, name)
-        if operation is None:
+        operation = get_operation_ast(document, name) if document else None
+        if document is None or operation is None:
             raise GraphQLError("the document has several operations; say in operationName which one is meant")
-        if document and operation:
-            variables = get_variable_values(schema, operation.variable_definitions or (), execution.variables or {})
-            if isinstance(variables, VariableValues):  # else graphql-core finds the same errors, and reports them
-                fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-                await self._answer(Collector(schema, fragments, variables), operation)
+        variables = get_variable_values(schema, operation.variable_definitions or (), execution.variables or {})
+        if isinstance(variables, VariableValues):  # else graphql-core finds the same errors, and reports them
+            fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+            await self._answer(Collector(schema, fragments, variables), operation)
         yield
 
     async def _answer(self, collector: Collector, operation: OperationDefinitionNode) -> None:
