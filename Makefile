@@ -6,7 +6,7 @@ WORKERS ?= auto
 # The first Python on PATH that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	command -v $$python >/dev/null 2>&1 || continue; \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; \
+	$$python -E -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; \
 	done)
 
 .PHONY: help install demo test check web clean
@@ -40,7 +40,7 @@ clean:  ## Forget the environment and what was built; the demo's shop is kept
 # The marker of a complete environment says where it was made. Without it, after an interrupted install, in a copied
 # folder or when its Python is gone, the environment is made anew. uv keeps the lock file and is itself installed into
 # the environment that it fills; it never fetches a Python.
-ifneq ($(shell cat .venv/installed 2>/dev/null && .venv/bin/python -c 'print("runs")' 2>/dev/null),$(shell pwd -P && echo runs))
+ifneq ($(shell cat .venv/installed 2>/dev/null && .venv/bin/python -E -c 'print("runs")' 2>/dev/null),$(shell pwd -P && echo runs))
 $(shell rm -f .venv/installed)
 endif
 
@@ -50,7 +50,7 @@ unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH UV_FR
 	VIRTUAL_ENV
 
 .venv/installed: pyproject.toml uv.lock Makefile
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@test -n "$(PYTHON)" && "$(PYTHON)" -E -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "stockshift needs Python 3.11 or later on PATH, or make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -f $@ || { rm -rf .venv && "$(PYTHON)" -m venv .venv; } || { \
 		rm -rf .venv; echo "$(PYTHON) cannot make environments; on Debian or Ubuntu install python3-venv" >&2; exit 1; }
