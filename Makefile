@@ -6,7 +6,7 @@ WORKERS ?= auto
 # The first Python on PATH that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	command -v $$python >/dev/null 2>&1 || continue; \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; \
+	$$python -E -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; \
 	done)
 
 .PHONY: help install demo test check web clean
@@ -28,6 +28,7 @@ check: install  ## Format, lint, types, import contracts, dead code, Dockerfile
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/vulture
+	.venv/bin/hadolint Dockerfile
 
 web:  ## GraphiQL's files, which need Node.js
 	npm ci --prefix web
@@ -36,12 +37,25 @@ web:  ## GraphiQL's files, which need Node.js
 clean:  ## Forget the environment and what was built; the demo's shop is kept
 	rm -rf .venv web/node_modules web/dist
 
-# uv keeps the lock file and is itself installed into the environment that it fills; it never fetches a Python.
+# The marker of a complete environment says where it was made. Without it, after an interrupted install, in a copied
+# folder or when its Python is gone, the environment is made anew. uv keeps the lock file and is itself installed into
+# the environment that it fills; it never fetches a Python.
+ifneq ($(shell cat .venv/installed 2>/dev/null && .venv/bin/python -E -c 'print("runs")' 2>/dev/null),$(shell pwd -P && echo runs))
+$(shell rm -f .venv/installed)
+endif
+
+# What another project's environment may have set, and would change this one.
+unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH UV_FROZEN UV_LOCKED UV_MANAGED_PYTHON \
+	UV_NO_DEV UV_NO_SYNC UV_ONLY_DEV UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY \
+	VIRTUAL_ENV
+
 .venv/installed: pyproject.toml uv.lock Makefile
-	@test -n "$(PYTHON)" || { echo "stockshift needs Python 3.11 or later on PATH" >&2; exit 1; }
-	@.venv/bin/python -c '' 2>/dev/null || { rm -rf .venv && "$(PYTHON)" -m venv .venv; } || { \
-		echo "$(PYTHON) cannot make environments; on Debian or Ubuntu install python3-venv" >&2; exit 1; }
+	@test -n "$(PYTHON)" && "$(PYTHON)" -E -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "stockshift needs Python 3.11 or later on PATH, or make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -f $@ || { rm -rf .venv && "$(PYTHON)" -m venv .venv; } || { \
+		rm -rf .venv; echo "$(PYTHON) cannot make environments; on Debian or Ubuntu install python3-venv" >&2; exit 1; }
 	@.venv/bin/uv --version 2>/dev/null | grep -q '^uv $(UV_VERSION)' || \
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV= .venv/bin/uv sync --quiet --locked --inexact --no-python-downloads --python .venv/bin/python
-	@touch $@
+	@test -w "$${HOME:-/}" || export UV_NO_CACHE=1; \
+		.venv/bin/uv sync --quiet --locked --inexact --no-python-downloads --python .venv/bin/python
+	@pwd -P > $@

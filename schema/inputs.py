@@ -17,8 +17,12 @@ class ItemOrder:
 @strawberry.input(description="Every condition that is given must hold; on the values that the item answers.")
 class ItemFilter:
     search: str | None = strawberry.field(default=UNSET, description="Part of the name, in any case.")
-    statuses: list[Status] | None = strawberry.field(default=UNSET, description="Some stock is in one of these.")
-    locationIds: list[strawberry.ID] | None = strawberry.field(default=UNSET, description="Some stock is at one.")
+    statuses: list[Status] | None = strawberry.field(
+        default=UNSET, description="Some stock is in one; [] finds nothing."
+    )
+    locationIds: list[strawberry.ID] | None = strawberry.field(
+        default=UNSET, description="Some stock is at one; [] finds nothing."
+    )
     usingBatchSystem: bool | None = UNSET
     lowStock: bool | None = strawberry.field(default=UNSET, description="At or below the item's minimum level.")
     companyId: strawberry.ID | None = UNSET

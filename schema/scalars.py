@@ -59,7 +59,8 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
     datetime: strawberry.scalar(
         name="DateTime",
-        description="An instant in ISO 8601, answered in UTC. An input must have an offset, for example Z.",
+        description="An instant in ISO 8601, answered in UTC. An input must have an offset, for example Z. "
+        "A stored time out of the years 1 to 9999 is answered in PostgreSQL's words, such as `infinity`.",
         serialize=str,
         parse_value=parse_date_time,
         parse_literal=parse_date_time_literal,

@@ -10,9 +10,12 @@ from tests.graphql_client import ADMIN, Client, client_of
 from tests.resolvers.shop import ids
 from tests.support import insert_item, psql
 
-ITEMS = "query($filter: ItemFilter, $orderBy: ItemOrder) { items(filter: $filter, orderBy: $orderBy) " + (
-    "{ totalCount edges { node { id } } } stockSummary(filter: $filter) { items } }"
-)
+ITEMS = """
+    query($filter: ItemFilter, $orderBy: ItemOrder) {
+        items(filter: $filter, orderBy: $orderBy) { totalCount edges { node { id } } }
+        stockSummary(filter: $filter) { items }
+    }
+"""
 
 
 async def found(client: Client, viewer: Viewer = ADMIN, **filters: Any) -> list[str]:
@@ -139,7 +142,8 @@ async def test_an_order_goes_both_ways_and_ties_go_by_id_with_it(
             """
             ALTER TABLE items ALTER "createdAt" DROP NOT NULL;
             UPDATE items SET name = CASE id WHEN 'vase' THEN 'A' ELSE 'B' END,
-                "createdAt" = CASE id WHEN 'mug' THEN NULL WHEN 'vase' THEN '2026-03-01'::timestamp ELSE '2026-02-01' END
+                "createdAt" = CASE id WHEN 'mug' THEN NULL WHEN 'vase' THEN '2026-03-01'::timestamp
+                ELSE '2026-02-01' END
             """
         )
         if expanded:  # mug 22 and vase 22, pot 3, cup 2
@@ -148,9 +152,13 @@ async def test_an_order_goes_both_ways_and_ties_go_by_id_with_it(
             await connection.execute("UPDATE stock_batches SET quantity = quantity + 7 WHERE id = 'mug-2'")
         else:
             await connection.execute("""UPDATE items SET "quantityInStock" = 10 WHERE id = 'vase'""")
-    query = "query($orderBy: ItemOrder, $after: String) { items(first: 1, orderBy: $orderBy, after: $after) " + (
-        "{ pageInfo { endCursor hasNextPage } edges { node { id } } } }"
-    )
+    query = """
+        query($orderBy: ItemOrder, $after: String) {
+            items(first: 1, orderBy: $orderBy, after: $after) {
+                pageInfo { endCursor hasNextPage } edges { node { id } }
+            }
+        }
+    """
     order = {"field": field, "direction": direction}
     seen: list[str] = []
     after = None

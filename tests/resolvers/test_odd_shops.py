@@ -4,7 +4,7 @@ import pytest
 
 from tests.graphql_client import client_of
 from tests.resolvers.shop import ONE_ITEM, STOCK_BATCHES, insert_batch
-from tests.support import insert_item, psql
+from tests.support import insert, insert_item, psql
 
 NULLABLE = """
     ALTER TABLE items ALTER status DROP NOT NULL, ALTER "quantityInStock" DROP NOT NULL,
@@ -61,8 +61,7 @@ async def test_a_status_kept_as_text_is_answered_where_the_enum_knows_it(shop_ur
 async def test_a_column_that_items_lacks_answers_null(shop_url: str) -> None:
     async with psql(shop_url) as connection:
         await connection.execute('ALTER TABLE items DROP "minStockLevel", DROP "sellingPriceSRD"')
-        row = """INSERT INTO items (id, name, "costPerUnitUSD", "updatedAt", "companyId") VALUES ('a', 'a', 1, now(), 'acme')"""
-        await connection.execute(row)
+        await insert(connection, "items", id="a", name="a", costPerUnitUSD=1.0, companyId="acme")
     async with client_of(shop_url) as client:
         answer = await client.ask('{ item(id: "a") { minStockLevel sellingPriceSRD totalQuantity } }')
         low = await client.ask("{ items(filter: { lowStock: true }) { totalCount } stockSummary { lowStockItems } }")

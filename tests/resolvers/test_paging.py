@@ -1,7 +1,7 @@
-"""Going through all pages, of any shop, in any order, with any filter, gives what a plain list gives; each item once."""
+"""Going through all pages, of any shop, in any order, with any filter, gives the whole list; each item once."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,7 +47,7 @@ class ModelItem:
         return sum(line[0] for line in self.lines)
 
     def passes(self, filter_: dict[str, Any]) -> bool:
-        checks = {
+        checks: dict[str, Callable[[Any], bool]] = {
             "search": lambda text: text in self.name,
             "statuses": lambda wanted: any(line[1] in wanted for line in self.lines),
             "locationIds": lambda wanted: any(line[2] in wanted for line in self.lines),
@@ -115,9 +115,9 @@ QUERY = """
 
 
 @pytest.fixture
-def paging_url(copy_template: CopyTemplate, expanded_template: str) -> Iterator[str]:
+def paging_url(copy_template: CopyTemplate, expanded_template: str) -> str:
     """One database for all examples of a test; each empties it first."""
-    yield copy_template(expanded_template)
+    return copy_template(expanded_template)
 
 
 MANY = settings(

@@ -7,7 +7,11 @@ from tests.graphql_client import Client, client_of
 from tests.resolvers.shop import ONE_ITEM, insert_batch
 from tests.support import psql
 
-SET = "mutation($source: ReadSource!) { setReadSource(source: $source) { migration { readSource } errors { code message } } }"
+SET = """
+    mutation($source: ReadSource!) {
+        setReadSource(source: $source) { migration { readSource } errors { code message } }
+    }
+"""
 
 
 async def answers(client: Client) -> tuple[Any, ...]:

@@ -38,7 +38,9 @@ async def test_fragments_named_inline_and_nested_are_one_selection(batches_url: 
     async with client_of(batches_url) as client:
         answer = await client.ask(
             """
-            query { item(id: "pot") { ...Named ... on Item { name legacy { status } } ... { legacy { quantityInStock } } } }
+            query {
+                item(id: "pot") { ...Named ... on Item { name legacy { status } } ... { legacy { quantityInStock } } }
+            }
             fragment Named on Item { ...Ids legacy { ...Stock } }
             fragment Stock on LegacyStock { quantityInStock location { id } }
             fragment Ids on Item { id batches { edges { node { item { ...Name } } } } }
@@ -100,7 +102,9 @@ async def test_every_object_knows_its_type(batches_url: str) -> None:
                 __typename
                 items(first: 1) { __typename edges { __typename node { __typename } } pageInfo { __typename } }
                 stockSummary { type: __typename }
-                item(id: "mug") { __typename batches { __typename } quantityByLocation { __typename } legacy { __typename } }
+                item(id: "mug") {
+                    __typename batches { __typename } quantityByLocation { __typename } legacy { __typename }
+                }
             }"""
         )
     assert answer["__typename"] == "Query"
@@ -229,31 +233,31 @@ async def test_fragments_that_spread_themselves_are_refused(stock_url: str) -> N
     assert "Cannot spread fragment 'A' within itself" in answer.message
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "{",
-        "{ item }",
-        '{ item(id: "a") }',
-        "{ nothing }",
-        "{ items { edges { node { secret } } } }",
-        "{ items(first: 1.5) { totalCount } }",
-        '{ items(first: "1") { totalCount } }',
-        "{ items(orderBy: { field: NAME }) { totalCount } }",
-        "{ items(filter: { nonsense: 1 }) { totalCount } }",
-        "{ items(first: 99999999999) { totalCount } }",
-        "query($a: Nothing) { items { totalCount } }",
-        "query($a: Int) { items(first: $b) { totalCount } }",
-        "{ ...Nothing }",
-        "subscription { migrationProgress { phase } }",
-    ],
-)
-async def test_a_document_that_is_wrong_is_refused_and_nothing_is_asked(stock_url: str, document: str) -> None:
+WRONG = [
+    "{",
+    "{ item }",
+    '{ item(id: "a") }',
+    "{ nothing }",
+    "{ items { edges { node { secret } } } }",
+    "{ items(first: 1.5) { totalCount } }",
+    '{ items(first: "1") { totalCount } }',
+    "{ items(orderBy: { field: NAME }) { totalCount } }",
+    "{ items(filter: { nonsense: 1 }) { totalCount } }",
+    "{ items(first: 99999999999) { totalCount } }",
+    "query($a: Nothing) { items { totalCount } }",
+    "query($a: Int) { items(first: $b) { totalCount } }",
+    "{ ...Nothing }",
+    "subscription { migrationProgress { phase } }",
+]
+
+
+async def test_a_document_that_is_wrong_is_refused_and_nothing_is_asked(stock_url: str) -> None:
     async with client_of(stock_url) as client:
-        answer = await client.answer(document)
+        for document in WRONG:
+            answer = await client.answer(document)
+            assert answer.data is None, document
+            assert set(answer.codes) == {"BAD_REQUEST"}, document
         assert client.statements == []
-    assert answer.data is None
-    assert set(answer.codes) == {"BAD_REQUEST"}
 
 
 INTROSPECTION = '{ __schema { queryType { name } types { name fields { name } } } __type(name: "Item") { name } }'

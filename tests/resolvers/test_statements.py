@@ -10,16 +10,17 @@ from tests.resolvers.shop import ITEM, insert_batch
 from tests.support import Connection, insert_item, psql
 
 OPERATIONS = {
-    "a page of items": f"{{ items(first: 1000) {{ totalCount pageInfo {{ endCursor }} edges {{ node {{ {ITEM} }} }} }} }}",
+    "a page": f"{{ items(first: 1000) {{ totalCount pageInfo {{ endCursor }} edges {{ node {{ {ITEM} }} }} }} }}",
     "one item": f'{{ item(id: "mug") {{ {ITEM} }} }}',
     "items by stock": """{ items(orderBy: { field: TOTAL_QUANTITY, direction: DESC }, filter: { statuses: [Arrived] })
         { edges { node { id } } } }""",
     "one batch": '{ batch(id: "mug-2") { id item { name batches { totalCount } } location { name } } }',
     "locations": "{ locations { id name } }",
     "the summary": "{ stockSummary { items lowStockItems totalQuantity quantityByLocation { quantity } } }",
-    "verifications": "{ verifications { totalCount edges { node { id state checks { name } mismatches { totalCount } } } } }",
+    "verifications": """{ verifications { totalCount
+        edges { node { id state checks { name } mismatches { totalCount } } } } }""",
     "everything at once": f"""{{
-        a: item(id: "mug") {{ {ITEM} }} b: item(id: "pot") {{ {ITEM} }} items {{ totalCount edges {{ node {{ id }} }} }}
+        a: item(id: "mug") {{ {ITEM} }} b: item(id: "pot") {{ {ITEM} }} items {{ edges {{ node {{ id }} }} }}
         stockSummary {{ items }} locations {{ id }} verification(id: "1") {{ state }} batch(id: "mug-2") {{ id }}
     }}""",
 }
@@ -89,7 +90,7 @@ async def test_all_fields_of_an_operation_are_of_the_same_instant(expanded_url: 
                 )
 
         writer = asyncio.create_task(move())
-        seen = set()
+        seen: set[tuple[int, int]] = set()
         try:
             while len(seen) < 3:
                 answer = await client.ask(query)

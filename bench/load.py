@@ -1,0 +1,165 @@
+"""Putting load on a server, and what it cost."""
+
+import re
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+
+from bench.errors import BenchError
+from bench.operations import SAMPLE, Operation, Request
+from bench.processes import Process, plain_environment, postgres_cpu_seconds, program
+from bench.sql import statements
+from db.embedded import EmbeddedServer
+
+WRK_SCRIPT = Path(__file__).parent / "wrk.lua"
+TIMEOUT_SECONDS = 120
+LEAST_SHARE = 0.8  # of the bytes that a right answer has; fewer are answers of another kind, such as errors
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run of load. Times in ms, memory in MB; what a server cost is None where there is no server to measure."""
+
+    contestant: str
+    operation: Operation
+    connections: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    database_cpu_ms: float
+    server_cpu_ms: float | None = None
+    start_mb: float | None = None
+    end_mb: float | None = None
+
+
+def write_requests(file: Path, requests: Iterable[Request], token: str | None) -> None:
+    """What wrk.lua draws from. The file has a token in it: it is for us alone."""
+    file.touch(mode=0o600)
+    lines = [f"Bearer {token}".encode() if token else b""]
+    lines += [request.path.encode() + b"\t" + request.body for request in requests]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+
+
+@dataclass(frozen=True)
+class Load:
+    """It shares the core of PostgreSQL, which is ours."""
+
+    server: EmbeddedServer
+
+    def wrk(
+        self,
+        contestant: str,
+        process: Process,
+        operation: Operation,
+        requests: Path,
+        *,
+        connections: int,
+        seconds: int,
+        seed: int,
+        answer_bytes: float,
+    ) -> Measurement | None:
+        """None: there was no answer in that time. BenchError: one failed, or is far shorter than `answer_bytes`."""
+        start_mb = process.resident_mb
+        server_cpu, database_cpu = process.cpu_seconds, postgres_cpu_seconds(self.server.data_dir)
+        found = _wrk(process, requests, connections=connections, seconds=seconds, seed=seed)
+        server_cpu = process.cpu_seconds - server_cpu
+        database_cpu = postgres_cpu_seconds(self.server.data_dir) - database_cpu
+        process.await_idle()  # wrk leaves in the middle of requests
+        count = found["requests"]
+        if found["failed"]:
+            raise BenchError(f"{operation.value}: {found['failed']:.0f} of {count:.0f} requests failed")
+        if not count:
+            return None
+        if found["bytes"] / count < LEAST_SHARE * answer_bytes:
+            raise BenchError(
+                f"{operation.value}: {found['bytes'] / count:.0f} bytes an answer, where a right one has"
+                f" {answer_bytes:.0f}; ask for one to see why"
+            )
+        return Measurement(
+            contestant,
+            operation,
+            connections,
+            per_second=count / found["microseconds"] * 1e6,
+            p50_ms=found["p50"] / 1e3,
+            p99_ms=found["p99"] / 1e3,
+            database_cpu_ms=database_cpu / count * 1e3,
+            server_cpu_ms=server_cpu / count * 1e3,
+            start_mb=start_mb,
+            end_mb=process.resident_mb,
+        )
+
+    def pgbench(
+        self, contestant: str, operation: Operation, url_parts: Sequence[str], *, connections: int, seconds: int
+    ) -> Measurement:
+        """The floor's statement alone, prepared, at random places of `bench.place`."""
+        with TemporaryDirectory(prefix="stockshift-pgbench-") as folder:
+            script = Path(folder) / "script.sql"
+            script.write_text(pgbench_script(operation))
+            command = [self._pgbench(), "--no-vacuum", "--protocol", "prepared", "--file", str(script), "--jobs", "1"]
+            command += ["--client", str(connections), "--time", str(seconds), "--log"]
+            command += ["--log-prefix", str(Path(folder) / "log"), "--define", f"places={SAMPLE}", *url_parts]
+            cpu = postgres_cpu_seconds(self.server.data_dir)
+            said = _run(command)
+            cpu = postgres_cpu_seconds(self.server.data_dir) - cpu
+            times = sorted(
+                int(line.split()[2]) / 1e3
+                for log in Path(folder).glob("log.*")
+                for line in log.read_text().splitlines()
+            )
+        rate = re.search(r"tps = ([0-9.]+)", said)
+        if rate is None or not times:
+            raise BenchError(f"pgbench measured nothing: {said.strip().splitlines()[-1]}")
+        return Measurement(
+            contestant,
+            operation,
+            connections,
+            per_second=float(rate[1]),
+            p50_ms=statistics.median(times),
+            p99_ms=times[int(len(times) * 0.99)],
+            database_cpu_ms=cpu / len(times) * 1e3,
+        )
+
+    def _pgbench(self) -> str:
+        own = self.server.bin_dir / "pgbench"
+        return str(own) if own.exists() else program("pgbench", "postgresql-contrib")
+
+
+def _wrk(process: Process, requests: Path, *, connections: int, seconds: int, seed: int) -> dict[str, float]:
+    """What wrk.lua says at the end."""
+    command = [program("wrk", "wrk"), "--threads", "1", "--connections", str(connections)]
+    command += ["--duration", f"{seconds}s", "--timeout", f"{TIMEOUT_SECONDS}s"]
+    command += ["--script", str(WRK_SCRIPT), process.url, "--", str(requests), str(seed)]
+    found: dict[str, float] = orjson.loads(_run(command).strip().splitlines()[-1])
+    return found
+
+
+def pgbench_script(operation: Operation) -> str:
+    """A place is drawn by number; looking it up costs microseconds."""
+
+    def drawn(column: str) -> str:
+        return f"(SELECT {column} FROM bench.place WHERE number = :number)"  # noqa: S608 - our own column names
+
+    if operation is Operation.ITEM:
+        (statement,) = statements("item.sql")
+        statement = statement.replace("$1", drawn("id"))
+    else:
+        (statement,) = statements("page.sql")
+        for mark, value in (("$1", drawn("name")), ("$2", drawn("id")), ("$3", str(operation.rows))):
+            statement = statement.replace(mark, value)
+    code = "\n".join(line for line in statement.splitlines() if not line.startswith("--"))
+    return f"\\set number random(1, :places)\n{code};\n"
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(  # noqa: S603 - wrk or pgbench, as found
+        command, capture_output=True, text=True, check=False, env=plain_environment()
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise BenchError(f"{Path(command[0]).name} ended with {done.returncode}: {said[-1]}")
+    return done.stdout

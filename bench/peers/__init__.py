@@ -1,0 +1,1 @@
+"""Servers that others would build for the same schema; each is one process."""
