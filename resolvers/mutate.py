@@ -17,6 +17,7 @@ from db.errors import StockshiftError
 from migration.failures import SHUTDOWN
 from migration.locks import is_lock_refused
 from migration.transaction import settle
+from resolvers.arrivals import Arrival
 from resolvers.errors import ErrorCode, Refused, UserError
 from resolvers.query import require
 from resolvers.reader import Reader
@@ -103,8 +104,9 @@ async def read_back(
         value = result.get(child.name, [])  # no errors
         payload[child.key] = value
         if isinstance(value, ReadBack):
-            roots.append(Selected(child.key, value.root, {"id": value.id}, child.children))
-    answers = await reader.answer_on(connection, viewer, roots)
+            roots.append(Selected(child.key, value.root, {"id": Arrival((child.key,))}, child.children))
+    ids = {key: value.id for key, value in payload.items() if isinstance(value, ReadBack)}
+    answers = await reader.answer_on(connection, viewer, roots, ids)
     for answer in answers.values():
         if isinstance(answer, StockshiftError):  # a page too long: nothing is done whose outcome cannot be shown
             raise answer

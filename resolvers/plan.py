@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Integer, String
+from sqlalchemy import ColumnElement
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.sql import visitors
 
 from db.errors import StockshiftError
 from resolvers.errors import BadRequest
@@ -82,14 +81,7 @@ def is_faithful(body: bytes) -> bool:
 
 
 def _render(scope: Scope, expressions: list[ColumnElement[Any]]) -> tuple[str, tuple[Any, ...]]:
-    """The statement's text, with our own constants written out, and its parameters in the order of $1, $2 and on."""
-
-    def write_out(parameter: Any) -> None:
-        """Never what came from outside, however well it could be quoted."""
-        if parameter.key not in scope.bound and isinstance(parameter.type, String | Integer | Boolean):
-            parameter.literal_execute = True
-
-    query = visitors.cloned_traverse(statement(scope, expressions), {}, {"bindparam": write_out})
-    compiled = query.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    """The statement's text, and its parameters in the order of $1, $2 and on: what arrives, and our own constants."""
+    compiled = statement(scope, expressions).compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
     names = compiled.positiontup or ()
     return str(compiled), tuple(scope.bound.get(name) or compiled.params[name] for name in names)

@@ -25,6 +25,7 @@ STALE = {"42P01", "42703", "42704", "3F000", "0A000"}
 
 Answers = dict[str, Any]
 MOST_KEPT = 512
+MOST_SHAPES = 4
 LONGEST_SOURCE = 20_000
 COMPANY = ("the viewer's", "company")  # no variable has such a name
 
@@ -53,6 +54,7 @@ class Reader:
         self.engine = engine
         self.most_rows = most_rows
         self._known: Known | None = None
+        self._seen: list[Known] = []  # latest first: a shape may come back, as the read source does
 
     @property
     def status_labels(self) -> tuple[str, ...]:
@@ -68,9 +70,10 @@ class Reader:
         shape = await load_shape(connection)
         if not shape.is_a_shop:
             raise NotAShop
-        if self._known is None or self._known.shape != shape:
-            self._known = Known(shape)
-        return self._known
+        known = next((known for known in self._seen if known.shape == shape), None) or Known(shape)
+        self._seen = [known, *[other for other in self._seen if other is not known]][:MOST_SHAPES]
+        self._known = known
+        return known
 
     def recall(self, source: str, name: str | None) -> Operation | None:
         """An operation that was asked for before, and is valid."""
@@ -102,12 +105,22 @@ class Reader:
         body = f'{{"data":{{{fields}}}}}'.encode()
         return body if is_faithful(body) else None
 
-    async def answer_on(self, connection: AsyncConnection, viewer: Viewer, selections: Sequence[Selected]) -> Answers:
+    async def answer_on(
+        self,
+        connection: AsyncConnection,
+        viewer: Viewer,
+        selections: Sequence[Selected],
+        arriving: Mapping[str, Any] | None = None,
+    ) -> Answers:
         """Answers selections within the transaction of a connection, which sees its own writes."""
 
         def plan(known: Known) -> tuple[Plan, tuple[Any, ...]]:
-            made = make_plan(Scope(known.shape, viewer.company, self.most_rows), viewer, selections)
-            return made, made.arguments({})
+            key = (repr(selections), viewer.role, viewer.company)
+            made = known.plans.get(key)
+            if made is None:
+                made = make_plan(Scope(known.shape, viewer.company, self.most_rows), viewer, selections)
+                _put(known.plans, key, made)
+            return made, made.arguments(arriving or {})
 
         return _answers(*await self._run(connection, connection.begin_nested, plan))
 

@@ -42,8 +42,8 @@ def json_object(row: Row, fields: Fields[Row], selected: Iterable[Selected]) -> 
     pairs: list[Value] = []
     never_null: list[Value] = []
     for child in selected:
-        value = literal(child.parent, Text) if child.name == "__typename" else fields[child.name](row, child)
-        pairs += [literal(child.key, Text), value]
+        value = _name(child.parent) if child.name == "__typename" else fields[child.name](row, child)
+        pairs += [_name(child.key), value]
         if child.required and not child.children and isinstance(value, ColumnClause | Case):
             never_null.append(value)
     if len(pairs) > 2 * MOST_FIELDS:
@@ -54,6 +54,11 @@ def json_object(row: Row, fields: Fields[Row], selected: Iterable[Selected]) -> 
         return built
     missing = or_(*[value.is_(null()) for value in never_null])
     return case((missing, cast(literal(f'"{MARK}"', Text), JSON)), else_=built)
+
+
+def _name(name: str) -> Value:
+    """A name of GraphQL, which has letters, digits and underscores only, as a constant in the statement."""
+    return literal_column(f"'{name}'", Text())
 
 
 def json_list(value: Value, *order: Value) -> Value:
