@@ -22,7 +22,7 @@ from bench.errors import BenchError, Missing
 from bench.load import Load, Measurement, write_requests
 from bench.machine import describe
 from bench.operations import Operation, Place
-from bench.processes import Cores, Process, free_port, serving
+from bench.processes import Cores, Process, free_port, program, serving
 from bench.results import Column, Results
 from bench.sql import statements
 from db.embedded import EmbeddedServer
@@ -55,6 +55,7 @@ class Running:
 def compare(options: Options, say: Say) -> Results:
     """Loads the data, starts everybody, measures, stops everybody."""
     cores = Cores.choose()
+    program("wrk", "wrk")  # before a minute of loading, not after it
     os.sched_setaffinity(0, {cores.database})  # PostgreSQL and the load generators inherit it
     with data.server() as server, TemporaryDirectory(prefix="stockshift-bench-") as folder, ExitStack() as stack:
         say(f"loading {options.items:,} items")

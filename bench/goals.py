@@ -19,6 +19,9 @@ class Goal:
     at_least: bool = True
 
     def worst(self, results: Results) -> float | None:
+        """None when it cannot be said: a goal is not met where we were too slow to be measured."""
+        if not results.complete:
+            return None
         numbers = [number for number in self.found(results) if number is not None]
         return (min if self.at_least else max)(numbers) if numbers else None
 

@@ -50,8 +50,14 @@ class Results:
 
     @property
     def columns(self) -> list[Column]:
-        counts = sorted({one.connections for one in self.measurements})
-        return [(operation, count) for operation in Operation for count in counts]
+        measured = {(one.operation, one.connections) for one in self.measurements}
+        counts = sorted({count for _, count in measured})
+        return [(operation, count) for operation in Operation for count in counts if (operation, count) in measured]
+
+    @property
+    def complete(self) -> bool:
+        """The service was measured wherever anybody was."""
+        return all(self.median(self.service, column, per_second) is not None for column in self.columns)
 
     def median(self, contestant: str, column: Column, pick: Pick) -> float | None:
         """Over the rounds; None where it was not measured."""

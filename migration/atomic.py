@@ -34,6 +34,7 @@ from migration.transaction import one_snapshot, settle
 
 CHUNK = 5_000
 LOCK_ATTEMPTS = 6
+FLAG_TIMEOUT_MS = 20
 LISTED = 5
 
 NAME_DRIVER = text("SELECT set_config('application_name', :name, true)")
@@ -170,7 +171,10 @@ async def _execute(connection: AsyncConnection, steps: list[Step]) -> None:
 
 
 async def _add_flag(connection: AsyncConnection, steps: list[Step]) -> None:
-    """Takes `items` in a moment without readers, waiting for none: a reader may be waiting for us, to write."""
+    """Takes `items` in a moment without readers, hardly waiting: a reader may be waiting for us, to write.
+
+    Not NOWAIT: before PostgreSQL 17 that fails when a writer waits, although we would be served before it.
+    """
     if not steps:
         return
     try:
@@ -179,7 +183,8 @@ async def _add_flag(connection: AsyncConnection, steps: list[Step]) -> None:
         ):
             with attempt:
                 async with connection.begin_nested():
-                    await connection.exec_driver_sql(f"LOCK TABLE public.items IN {EVERYBODY_WAITS} MODE NOWAIT")
+                    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {FLAG_TIMEOUT_MS:d}")
+                    await connection.exec_driver_sql(f"LOCK TABLE public.items IN {EVERYBODY_WAITS} MODE")
     except DBAPIError as error:
         if is_lock_refused(error):
             raise _FlagNotHad from error

@@ -67,3 +67,13 @@ def test_who_was_not_measured_is_said_with_the_reason() -> None:
         "| - | not measured |"
     )
     assert line(report, "Goals", "one item, against the floor").endswith("| - | not measured |")
+
+
+def test_no_goal_is_met_when_the_service_was_too_slow_to_be_measured_somewhere() -> None:
+    measurements = [
+        measured("service", 1_000, connections=8),
+        measured("floor", 900, connections=8),
+        measured("floor", 900),
+    ]
+    report = render(Results(TITLES, measurements))
+    assert line(report, "Goals", "a page, against the floor").endswith("| - | not measured |")

@@ -320,32 +320,40 @@ async def test_a_writer_of_another_table_that_goes_on_to_items_is_no_deadlock(it
         assert await watcher.fetchval("SELECT notes FROM stock_batches WHERE \"itemId\" = 'item-Arrived'") == "x"
 
 
-async def test_the_flag_waits_for_no_reader_so_nobody_queues_behind_it(items_url: str) -> None:
-    async with engine_on(items_url) as engine, psql(items_url) as reader, psql(items_url) as watcher:
+async def test_nobody_queues_for_long_behind_the_flag_and_what_was_copied_is_kept(items_url: str) -> None:
+    async with (
+        engine_on(items_url) as engine,
+        psql(items_url) as reader,
+        psql(items_url) as till,
+        psql(items_url) as website,
+    ):
+        statements: list[str] = []
         transaction = reader.transaction()
         await transaction.start()
         await reader.execute("SELECT count(*) FROM items")
-        statements: list[str] = []
-        queued = 0
+        await website.execute("SET lock_timeout = '2s'")
 
-        async def watch() -> None:
-            nonlocal queued
+        async def read_on() -> None:
             while True:
-                queued += await watcher.fetchval(
-                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass AND database ="
-                    " (SELECT oid FROM pg_database WHERE datname = current_database())"
-                )
+                await website.execute("SELECT count(*) FROM items")
 
-        watching = asyncio.create_task(watch())
+        async def start() -> None:
+            tasks.append(asyncio.create_task(till.execute("UPDATE items SET notes = 'x' WHERE id = 'item-Arrived'")))
+            tasks.append(asyncio.create_task(read_on()))
+
+        tasks: list[asyncio.Task[Any]] = []
         with (
             at_statements(engine, lambda statement, _: statements.append(statement)),
+            once_before(engine, "WITH choice", start),
             once_before(engine, "ROLLBACK TO SAVEPOINT", transaction.commit),
         ):
-            outcome = await migrate_atomic(engine, driver="test")
-        watching.cancel()
-        await asyncio.wait([watching])
-        assert (outcome.copied, queued) == (ITEMS, 0)
-        assert len([words for words in statements if "IN SHARE ROW EXCLUSIVE" in words and "items" in words]) == 1
+            outcome = await migrate_atomic(engine, driver="test", lock_timeout_ms=10_000)
+        assert not tasks[1].done(), "the website was answered all the time"
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert await tasks[0] == "UPDATE 1"
+        assert outcome.copied == ITEMS
+        assert len([words for words in statements if words.startswith("LOCK TABLE public.items IN SHARE")]) == 1
 
 
 @pytest.mark.usefixtures("no_backoff")

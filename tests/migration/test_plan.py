@@ -140,7 +140,7 @@ async def test_each_kind_of_row_that_needs_a_decision_is_counted_with_examples(i
 
 
 BATCHES = """
-CREATE TABLE stock_batches (
+CREATE TABLE public.stock_batches (
     id text PRIMARY KEY, quantity integer NOT NULL DEFAULT 0, status "Status" NOT NULL DEFAULT 'ToOrder',
     "costPerUnitUSD" double precision NOT NULL, "freightCostUSD" double precision NOT NULL DEFAULT 0,
     "orderDate" timestamp(3), "expectedArrival" timestamp(3), "arrivedDate" timestamp(3), "orderNumber" text,

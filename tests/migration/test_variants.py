@@ -363,7 +363,7 @@ async def test_a_copy_that_something_changes_on_its_way_is_not_kept(items_url: s
         """
         CREATE FUNCTION stockshift.touch() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN NEW."updatedAt" := ''2030-01-01''; RETURN NEW; END';
-        CREATE TRIGGER touch BEFORE INSERT ON stock_batches FOR EACH ROW EXECUTE FUNCTION stockshift.touch()
+        CREATE TRIGGER touch BEFORE INSERT ON public.stock_batches FOR EACH ROW EXECUTE FUNCTION stockshift.touch()
         """,
     )
     async with psql(items_url) as connection:

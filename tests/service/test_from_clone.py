@@ -133,47 +133,36 @@ def installed(clone: Clone) -> Clone:
 
 
 def runs(clone: Clone) -> bool:
+    command = ["/bin/sh", "-c", ".venv/bin/stockshift --version"]
     done = subprocess.run(
-        [".venv/bin/stockshift", "--version"],
-        cwd=clone.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        **clone.account,
+        command, cwd=clone.folder, env=environment(), capture_output=True, check=False, **clone.account
     )
     return done.returncode == 0
 
 
-def half(folder: Path) -> None:
+def half(clone: Clone) -> None:
     """What a kill in the middle of the first install leaves."""
-    (folder / ".venv" / "installed").unlink()
+    (clone.folder / ".venv" / "installed").unlink()
     for package in ("click", "uv"):
-        (site,) = (folder / ".venv" / "lib").glob("python3*/site-packages")
+        (site,) = (clone.folder / ".venv" / "lib").glob("python3*/site-packages")
         shutil.rmtree(site / package)
 
 
-def pythonless(folder: Path) -> None:
-    for python in (folder / ".venv" / "bin").glob("python*"):
+def pythonless(clone: Clone) -> None:
+    for python in (clone.folder / ".venv" / "bin").glob("python*"):
         python.unlink()
 
 
-def moved(folder: Path) -> None:
-    """A copy of the folder, whose programs would run the original's."""
-    elsewhere = folder.with_name("original")
-    folder.rename(elsewhere)
-    shutil.copytree(elsewhere, folder, symlinks=True)
-    for path in folder.rglob("*"):
-        os.chown(path, elsewhere.stat().st_uid, elsewhere.stat().st_gid, follow_symlinks=False)
-    os.chown(folder, elsewhere.stat().st_uid, elsewhere.stat().st_gid)
-    shutil.rmtree(elsewhere)
+def moved(clone: Clone) -> None:
+    """The programs of an environment name the folder it was made in."""
+    clone.folder = clone.folder.rename(clone.folder.with_name("elsewhere"))
 
 
 @pytest.mark.parametrize("clone", ["as ourselves"], indirect=True)
 @pytest.mark.parametrize("damage", [half, pythonless, moved])
-def test_an_environment_that_is_damaged_is_made_anew(installed: Clone, damage: Callable[[Path], None]) -> None:
+def test_an_environment_that_is_damaged_is_made_anew(installed: Clone, damage: Callable[[Clone], None]) -> None:
     assert runs(installed)
-    damage(installed.folder)
+    damage(installed)
     assert not runs(installed)
     installed.make("install")
     assert runs(installed)
