@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -E -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; \
 	done)
 
-.PHONY: help install demo test check web clean
+.PHONY: help install demo test check web bench clean
 
 help:  ## What there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,9 @@ check: install  ## Format, lint, types, import contracts, dead code, Dockerfile
 web:  ## GraphiQL's files, which need Node.js
 	npm ci --prefix web
 	npm run --prefix web build
+
+bench: install  ## How fast it is, beside floors and peers; needs wrk
+	@.venv/bin/python -m bench $(ARGS)
 
 clean:  ## Forget the environment and what was built; the demo's shop is kept
 	rm -rf .venv web/node_modules web/dist
