@@ -65,6 +65,12 @@ async def test_a_field_that_is_not_asked_for_costs_nothing(batches_url: str) -> 
     async with client_of(batches_url) as client:
         await client.ask("{ items { totalCount } }")
         (names,) = await client.sent("{ items { edges { node { name } } } }")
+        skipped = await client.sent(
+            "query($b: Boolean!) { items { edges { node { name statuses @skip(if: $b) ...F @include(if: false) } } } } "
+            "fragment F on Item { batches { totalCount } }",
+            b=True,
+        )
+    assert skipped == [names]
     for table in ("stock_batches AS", "copy_ledger", "locations", "users"):
         assert table not in names
 
