@@ -12,9 +12,8 @@ import stamina
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.engine import ConnectionFailed, connecting
+from db.engine import connecting
 from db.errors import StockshiftError
-from migration.failures import SHUTDOWN
 from migration.locks import is_lock_refused
 from migration.transaction import settle
 from resolvers.arrivals import Arrival
@@ -89,8 +88,6 @@ def _told(error: DBAPIError) -> Refused:
         said = getattr(error.orig.__cause__, "message", None) if error.orig else None
         message = f"a rule of this database stands against it ({said}); mend the rule, or ask for something else"
         return Refused(UserError(message, ErrorCode.CONFLICT))
-    if error.connection_invalidated or _sqlstate(error) in SHUTDOWN:
-        raise ConnectionFailed("the connection was lost, and whether the change was made is not known") from error
     raise error
 
 
