@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -32,6 +33,13 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
 PATH = "Stockshift-Path"
 """The header that says how an operation was answered: `plan` is straight out of the database."""
+MEMBERS: Mapping[str, tuple[type, ...]] = {
+    "query": (str,),
+    "operationName": (str, NoneType),
+    "variables": (dict, NoneType),
+    "extensions": (dict, NoneType),
+}
+"""What a request may hold. Whether anything else is refused is the view's to say, plan or not."""
 
 
 class View(GraphQL[Context, None]):
@@ -137,10 +145,11 @@ class Endpoint:
             return None
         with suppress(*NO_ANSWER, ValueError, TypeError, AttributeError, KeyError, GraphQLError, RecursionError):
             asked = orjson.loads(await request.body())
-            reader: Reader = request.state.runtime.reader
-            return await reader.answer_bytes(
-                request.state.viewer, asked["query"], asked.get("operationName"), asked.get("variables")
-            )
+            if all(isinstance(asked.get(name), kinds) for name, kinds in MEMBERS.items()):
+                reader: Reader = request.state.runtime.reader
+                return await reader.answer_bytes(
+                    request.state.viewer, asked["query"], asked.get("operationName"), asked.get("variables")
+                )
         return None
 
     async def _view(self, runtime: Runtime) -> View:
