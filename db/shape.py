@@ -1,9 +1,9 @@
 """What the database looks like now: which of our tables and columns it has, and where reads come from.
 
 A database changes shape while we run: it is expanded, rolled back, given a column by somebody else. So every
-statement is built for a `Shape` and carries that shape's `guard`, which the database evaluates in the same snapshot.
-A false guard (or a missing relation) means that the shape was stale: load it again, build the statement again.
-No polling, no notification, and no moment in which two processes answer from different systems.
+statement is built for a `Shape`, and carries a guard (resolvers/guard.py) that the database evaluates in the same
+snapshot. A false guard (or a missing relation) means that the shape was stale: it is loaded again, the statement is
+built again. No polling, no notification, and no moment in which two processes answer from different systems.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import (
-    ColumnElement,
     FromClause,
     Table,
-    and_,
     cast,
     false,
-    func,
-    literal,
     null,
     select,
     text,
@@ -29,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 
 ReadSource = Literal["AUTO", "LEGACY"]
+ESSENTIAL = frozenset({"id", "itemId", "quantity", "status"})
 
 READ_TABLES = (
     tables.items,
@@ -81,7 +78,7 @@ class Shape:
     @property
     def batches_known(self) -> bool:
         """Some item may be on the batch system."""
-        return self.has(tables.stock_batches) or self.has(tables.copy_ledger)
+        return self._has_batches or self.has(tables.copy_ledger)
 
     @property
     def has_legacy_columns(self) -> bool:
@@ -95,39 +92,26 @@ class Shape:
     def relation(self, table: Table, name: str) -> FromClause:
         """The table under an alias. In place of a column that is missing stands NULL, of a table an empty one.
 
-        A `stock_batches` that lacks columns is somebody else's table: for us there is none.
+        Before the expansion a `stock_batches` that lacks columns is somebody else's table: for us there is none.
         """
         if self.has(table):
             return table.alias(name)
-        present = frozenset() if table is tables.stock_batches else self._present(table)
+        present = self._present(table)
+        if table is tables.stock_batches and not self._has_batches:
+            present = frozenset()
         columns = [
             column if column.name in present else cast(null(), column.type).label(column.name)
             for column in table.columns
         ]
         return select(*columns).where(true() if present else false()).subquery(name)
 
+    @property
+    def _has_batches(self) -> bool:
+        """A column that somebody dropped later must not make the stock vanish with it."""
+        return self.has(tables.stock_batches) or (self.expanded and self._present(tables.stock_batches) >= ESSENTIAL)
+
     def _present(self, table: Table) -> frozenset[str]:
         return self.columns.get(table.fullname, frozenset())
-
-    def guard(self) -> ColumnElement[bool]:
-        """True in the database as long as this shape fits it."""
-        labels = (
-            select(func.count())
-            .select_from(text("pg_catalog.pg_enum"))
-            .where(text("enumtypid = to_regtype('public.\"Status\"')"))
-            .scalar_subquery()
-        )
-        conditions: list[ColumnElement[bool]] = [
-            func.to_regclass("public.stock_batches").is_not(null())
-            == literal(bool(self._present(tables.stock_batches))),
-            labels == literal(len(self.status_labels)),
-        ]
-        if self.expanded:
-            source = select(tables.setting.c.read_source).scalar_subquery()
-            conditions.append(func.coalesce(source, "AUTO") == literal(self.read_source))
-        else:
-            conditions.append(func.to_regclass("stockshift.setting").is_(null()))
-        return and_(*conditions)
 
 
 async def load_shape(connection: AsyncConnection) -> Shape:

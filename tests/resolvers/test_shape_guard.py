@@ -174,3 +174,13 @@ async def test_what_is_no_shop_is_unavailable_and_says_no_more(database_url: str
         await connection.execute("DROP TABLE items CASCADE")
         answer = await client.answer("{ items { totalCount } }")
     assert answer.codes == ["UNAVAILABLE"]
+
+
+async def test_a_column_of_the_batches_that_is_dropped_takes_no_stock_with_it(batches_url: str) -> None:
+    async with psql(batches_url) as connection, client_of(batches_url) as client:
+        before = await client.ask("{ items { edges { node { id totalQuantity } } } }")
+        await connection.execute("ALTER TABLE stock_batches DROP notes")
+        assert await client.ask("{ items { edges { node { id totalQuantity } } } }") == before
+        seen = await client.ask("{ items { edges { node { batches { edges { node { notes } } } } } } }")
+        assert "notes" in str(seen)
+        assert await client.ask("{ items { edges { node { id totalQuantity } } } }") == before
