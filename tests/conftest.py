@@ -120,9 +120,7 @@ async def fill_shop(connection: Connection) -> None:
             companyId=company,
         )
         for location in ("main", "harbour"):
-            await insert(
-                connection, "locations", id=f"{company}-{location}", name=location.title(), companyId=company
-            )
+            await insert(connection, "locations", id=f"{company}-{location}", name=location.title(), companyId=company)
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,7 @@ def connect_arguments(url: str) -> dict[str, Any]:
 @asynccontextmanager
 async def psql(url: str, *, application_name: str = "psql") -> AsyncIterator[Connection]:
     """A plain connection past everything of ours: what an administrator or the legacy application has."""
-    connection = await asyncpg.connect(
-        **connect_arguments(url), server_settings={"application_name": application_name}
-    )
+    connection = await asyncpg.connect(**connect_arguments(url), server_settings={"application_name": application_name})
     try:
         yield connection
     finally:
