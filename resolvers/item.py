@@ -14,7 +14,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
-    CompoundSelect,
     Double,
     FromClause,
     Select,
@@ -31,7 +30,6 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 from sqlalchemy.types import TypeEngine
@@ -67,24 +65,35 @@ class ItemRow:
         has_batch = exists().select_from(own).where(mine).correlate_except(own)
         return or_(has_batch, self.scope.copied(self.c.id))
 
-    def lines(self) -> Select[Any] | CompoundSelect[Any]:
-        """`status`, `quantity`, `locationId` and `value` (USD, freight included) of each stock line."""
-        legacy = select(
-            self.scope.known_status(self.c.status).label("status"),
-            func.coalesce(self.c.quantityInStock, 0).label("quantity"),
-            self.c.locationId.label("locationId"),
-            _value(self.c.quantityInStock, self.c.costPerUnitUSD, self.c.freightCostUSD).label("value"),
-        ).correlate(self.table)
+    def lines(self) -> Select[Any]:
+        """`status`, `quantity`, `locationId` and `value` (USD, freight included) of each stock line.
+
+        Its batches; where there is none and the item was never copied, one line of the legacy columns. In one pass over
+        the batches, which is what a page of items is made of.
+        """
+        legacy: dict[str, Value] = {
+            "status": self.scope.known_status(self.c.status),
+            "quantity": func.coalesce(self.c.quantityInStock, 0),
+            "locationId": self.c.locationId,
+            "value": _value(self.c.quantityInStock, self.c.costPerUnitUSD, self.c.freightCostUSD),
+        }
         if not self.may_use_batches:
-            return legacy
+            return select(*[value.label(name) for name, value in legacy.items()]).correlate(self.table)
         own, mine = self.scope.batches_of(self.c.id)
-        batches = select(
-            own.c.status,
-            own.c.quantity,
-            own.c.locationId,
-            _value(own.c.quantity, own.c.costPerUnitUSD, own.c.freightCostUSD).label("value"),
+        batch_values: dict[str, Value] = {
+            "status": own.c.status,
+            "quantity": own.c.quantity,
+            "locationId": own.c.locationId,
+            "value": _value(own.c.quantity, own.c.costPerUnitUSD, own.c.freightCostUSD),
+        }
+        once = select(literal_column("1")).subquery(self.scope.name("once"))
+        none = own.c.id.is_(null())
+        return (
+            select(*[case((none, legacy[name]), else_=batch_values[name]).label(name) for name in legacy])
+            .select_from(once.outerjoin(own, mine))
+            .where(or_(not_(none), not_(self.scope.copied(self.c.id))))
+            .correlate(self.table)
         )
-        return union_all(batches.where(mine).correlate(self.table), legacy.where(not_(self.using_batches)))
 
     def source(self) -> FromClause:
         """The item's relation, joined with the sums over its lines that were asked for."""
@@ -140,9 +149,8 @@ class ItemRow:
 
     def locations(self, selected: Selected) -> Value:
         """The lines' distinct locations, by name then id."""
-        line = self.lines().subquery(self.scope.name("line"))
-        mine = select(line.c.locationId).correlate(self.table)
-        return place.locations(self.scope, selected, lambda location: location.c.id.in_(mine))
+        ids = self._sum("places", func.array_agg(self._line.c.locationId), ARRAY(Text))
+        return place.locations(self.scope, selected, lambda location: location.c.id == any_(ids))
 
     def grouped(self, group: Callable[[Scope, FromClause, Selected], Select[Any]], selected: Selected) -> Value:
         return group(self.scope, self.lines().subquery(self.scope.name("line")), selected).scalar_subquery()
