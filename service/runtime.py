@@ -31,8 +31,9 @@ class Runtime:
 @asynccontextmanager
 async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtime]:
     """Work that is under way at the end is cancelled; a verification then reads as interrupted."""
+    url = DatabaseUrl.parse(database_url)
     pooled = create_engine(
-        DatabaseUrl.parse(database_url),
+        url,
         application_name="stockshift serve",
         pool_size=settings.pool_size,
         statement_timeout_ms=settings.statement_timeout_ms,
@@ -43,7 +44,9 @@ async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtim
         pool_size=2,
         statement_timeout_ms=0,
     )
-    runtime = Runtime(Reader(pooled, most_rows=settings.max_page), direct)
+    # Through a pooler the statement timeout is a transaction's, so there must be one.
+    reads = pooled if url.pooled else pooled.execution_options(isolation_level="AUTOCOMMIT")
+    runtime = Runtime(Reader(pooled, reads=reads, most_rows=settings.max_page), direct)
     try:
         yield runtime
     finally:
