@@ -40,8 +40,6 @@ INSTANT = TIMESTAMP(timezone=True)
 
 legacy = MetaData(schema="public")
 
-companies = Table("companies", legacy, Column("id", Text, primary_key=True), Column("name", Text))
-
 users = Table(
     "users",
     legacy,

@@ -7,9 +7,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.errors import StockshiftError
+from db.sqlstate import is_lost
 from migration.locks import WRITERS_WAIT, explain_lock, is_lock_refused
-
-SHUTDOWN = ("57P01", "57P02", "57P03")
 
 
 class Refused(StockshiftError):
@@ -31,8 +30,7 @@ async def explained(engine: AsyncEngine, mode: str = WRITERS_WAIT) -> AsyncItera
     except DBAPIError as error:
         if is_lock_refused(error):
             raise await explain_lock(engine, mode) from error
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if error.connection_invalidated or state in SHUTDOWN or state.startswith("08"):
+        if is_lost(error):
             raise ConnectionLost from error
         said = (getattr(error.orig, "args", None) or (str(error.orig),))[0].partition(">: ")
         told = (said[2] or said[0]).splitlines()[0]

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.errors import StockshiftError
+from db.sqlstate import sqlstate
 
 DRIVER_PREFIX = "stockshift migrate"
 WRITERS_WAIT = "SHARE ROW EXCLUSIVE"
@@ -43,11 +44,11 @@ class MigrationRunning(StockshiftError):
 
 def is_lock_refused(error: Exception) -> bool:
     """A lock was not to be had in time, or only in a deadlock."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in ("55P03", "40P01")
+    return isinstance(error, DBAPIError) and sqlstate(error) in ("55P03", "40P01")
 
 
 def is_serialization_failure(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "40001"
+    return isinstance(error, DBAPIError) and sqlstate(error) == "40001"
 
 
 async def lock_tables(

@@ -5,25 +5,13 @@ from sqlalchemy import FromClause, select
 from resolvers import item as items
 from resolvers import place
 from resolvers.connection import Order, Rows
+from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import Fields, Value, column, json_object, moment
 from resolvers.status import Status
 
-
-class BatchRow:
-    """One batch in a statement under construction."""
-
-    def __init__(self, scope: Scope, table: FromClause) -> None:
-        self.scope = scope
-        self.table = table
-        self.c = table.c
-
-    def source(self) -> FromClause:
-        return self.table
-
-
-BATCH: Fields[BatchRow] = {
+BATCH: Fields[Row] = {
     "id": column("id"),
     "item": lambda batch, selected: items.one_item(batch.scope, batch.c.itemId, selected),
     "quantity": column("quantity"),
@@ -45,12 +33,12 @@ BATCH: Fields[BatchRow] = {
 
 def one_batch(scope: Scope, id_: Value, selected: Selected) -> Value:
     """The batch with an id as an object; NULL when there is none that the viewer may see."""
-    row = BatchRow(scope, scope.batches())
+    row = Row(scope, scope.batches())
     return select(json_object(row, BATCH, selected.children)).where(row.c.id == id_).scalar_subquery()
 
 
-def batches_of(scope: Scope, item: FromClause, status: Status | None) -> Rows[BatchRow]:
+def batches_of(scope: Scope, item: FromClause, status: Status | None) -> Rows[Row]:
     """An item's batches, oldest first."""
     table, mine = scope.batches_of(item.c.id)
     where = [mine] if status is None else [mine, table.c.status.in_(scope.labels([status.value]))]
-    return Rows(table, BatchRow(scope, table), where, Order("OLDEST", table.c.createdAt, table.c.id), outer=item)
+    return Rows(table, Row(scope, table), where, Order("OLDEST", table.c.createdAt, table.c.id), outer=item)

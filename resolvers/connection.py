@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from resolvers.cursor import decode, encode, received, wire_type
 from resolvers.errors import BadRequest
+from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import EMPTY, Fields, Value, json_object
@@ -63,13 +64,7 @@ def page_size(scope: Scope, selected: Selected) -> int:
     return int(size)
 
 
-class Shown(Protocol):
-    """A row that a node is made of; `source` is what to select it from, joins that its fields wanted included."""
-
-    def source(self) -> FromClause: ...
-
-
-RowT = TypeVar("RowT", bound=Shown)
+RowT = TypeVar("RowT", bound=Row)
 
 
 @dataclass(frozen=True)

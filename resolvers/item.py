@@ -36,18 +36,17 @@ from sqlalchemy.types import TypeEngine
 
 from resolvers import batch, place
 from resolvers.connection import Order, Rows, connection
+from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import Fields, Value, column, json_list, json_object, moment
 
 
-class ItemRow:
+class ItemRow(Row):
     """One item in a statement under construction; what its fields need is joined to it once, and only if asked for."""
 
     def __init__(self, scope: Scope, table: FromClause) -> None:
-        self.scope = scope
-        self.table = table
-        self.c = table.c
+        super().__init__(scope, table)
         self._stock = scope.name("stock")
         self._sums: dict[str, Value] = {}
 
@@ -166,7 +165,7 @@ class ItemRow:
             self.scope,
             selected,
             lambda: batch.batches_of(self.scope, self.table, status),
-            lambda page: batch.BatchRow(self.scope, page),
+            lambda page: Row(self.scope, page),
             batch.BATCH,
         )
 
@@ -199,7 +198,7 @@ def quantity_by_location(scope: Scope, line: FromClause, selected: Selected) -> 
     )
     fields: Fields[FromClause] = {
         "location": lambda row, location: case(
-            (row.c.id.is_not(null()), json_object(place.PlaceRow(scope, row), place.LOCATION, location.children))
+            (row.c.id.is_not(null()), json_object(Row(scope, row), place.LOCATION, location.children))
         ),
         "quantity": _of_group("quantity"),
     }

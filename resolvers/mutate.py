@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.engine import connecting
 from db.errors import StockshiftError
+from db.sqlstate import sqlstate
 from migration.locks import is_lock_refused
 from migration.transaction import settle
 from resolvers.arrivals import Arrival
@@ -72,11 +73,7 @@ async def _settle(connection: AsyncConnection) -> None:
 
 
 def _may_try_again(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and _sqlstate(error) in TRY_AGAIN
-
-
-def _sqlstate(error: DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(error, DBAPIError) and sqlstate(error) in TRY_AGAIN
 
 
 def _told(error: DBAPIError) -> Refused:
@@ -84,7 +81,7 @@ def _told(error: DBAPIError) -> Refused:
     if is_lock_refused(error):
         message = "another session, perhaps a migration, keeps the stock locked; try again in a moment"
         return Refused(UserError(message, ErrorCode.MIGRATION_RUNNING))
-    if _sqlstate(error).startswith(INTEGRITY):
+    if sqlstate(error).startswith(INTEGRITY):
         said = getattr(error.orig.__cause__, "message", None) if error.orig else None
         message = f"a rule of this database stands against it ({said}); mend the rule, or ask for something else"
         return Refused(UserError(message, ErrorCode.CONFLICT))

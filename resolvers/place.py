@@ -4,29 +4,20 @@ from collections.abc import Callable
 
 from sqlalchemy import ColumnElement, FromClause, select
 
+from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import Fields, Value, column, json_list, json_object
 
-
-class PlaceRow:
-    """A location or a user."""
-
-    def __init__(self, scope: Scope, table: FromClause) -> None:
-        self.scope = scope
-        self.table = table
-        self.c = table.c
-
-
-LOCATION: Fields[PlaceRow] = {"id": column("id"), "name": column("name")}
-USER: Fields[PlaceRow] = {"id": column("id"), "name": column("name")}
+LOCATION: Fields[Row] = {"id": column("id"), "name": column("name")}
+USER: Fields[Row] = {"id": column("id"), "name": column("name")}
 
 
 def one(
-    relation: Callable[[Scope], FromClause], fields: Fields[PlaceRow], scope: Scope, id_: Value, selected: Selected
+    relation: Callable[[Scope], FromClause], fields: Fields[Row], scope: Scope, id_: Value, selected: Selected
 ) -> Value:
     """The row with an id as an object; NULL when there is none that the viewer may see."""
-    row = PlaceRow(scope, relation(scope))
+    row = Row(scope, relation(scope))
     return select(json_object(row, fields, selected.children)).where(row.c.id == id_).scalar_subquery()
 
 
@@ -42,6 +33,6 @@ def locations(
     scope: Scope, selected: Selected, which: Callable[[FromClause], ColumnElement[bool]] | None = None
 ) -> Value:
     """Locations as a list, by name then id; `which` narrows them."""
-    row = PlaceRow(scope, scope.locations())
+    row = Row(scope, scope.locations())
     query = select(json_list(json_object(row, LOCATION, selected.children), row.c.name, row.c.id))
     return (query if which is None else query.where(which(row.table))).scalar_subquery()

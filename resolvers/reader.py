@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import Shape, load_shape
+from db.sqlstate import sqlstate
 from resolvers.arrivals import Arrival
 from resolvers.errors import BadRequest
 from resolvers.operation import Asked, Operation
@@ -153,7 +154,7 @@ class Reader:
                 async with begin():
                     row = (await connection.exec_driver_sql(plan.sql, arguments)).one()
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in STALE:
+                if sqlstate(error) not in STALE:
                     raise
             else:
                 if row[0]:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import SchemaExtension
 
 from db.engine import ConnectionFailed
+from db.sqlstate import is_lost, sqlstate
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.operation import Asked, Operation
 from resolvers.query import ROOTS
@@ -18,7 +19,6 @@ from schema.context import Context
 log = logging.getLogger("stockshift.graphql")
 
 STATEMENT_TIMEOUT = "57014"
-SHUT_DOWN = {"57P01", "57P02", "57P03"}
 UNAVAILABLE = "the database cannot be reached now; try again in a moment"
 
 
@@ -93,15 +93,6 @@ def public(error: GraphQLError) -> GraphQLError:
     fault = uuid.uuid4().hex
     log.error("fault %s at %s", fault, error.path, exc_info=cause)
     return _coded(error, f"something failed on our side; quote {fault} to whoever runs this service", "FAULT", fault)
-
-
-def sqlstate(error: DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or ""
-
-
-def is_lost(error: DBAPIError) -> bool:
-    """There was a connection, and there is none now."""
-    return error.connection_invalidated or sqlstate(error).startswith("08") or sqlstate(error) in SHUT_DOWN
 
 
 def _coded(error: GraphQLError, message: str, code: str, fault: str | None = None) -> GraphQLError:
