@@ -2,7 +2,7 @@
 
 from sqlalchemy import FromClause, select
 
-from resolvers import item as items
+from resolvers import item as single
 from resolvers import place
 from resolvers.connection import Order, Rows
 from resolvers.row import Row
@@ -13,7 +13,7 @@ from resolvers.status import Status
 
 BATCH: Fields[Row] = {
     "id": column("id"),
-    "item": lambda batch, selected: items.one_item(batch.scope, batch.c.itemId, selected),
+    "item": lambda batch, selected: single.one_item(batch.scope, batch.c.itemId, selected),
     "quantity": column("quantity"),
     "status": column("status"),
     "costPerUnitUSD": column("costPerUnitUSD"),

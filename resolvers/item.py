@@ -1,12 +1,10 @@
 """How an item is answered (R1, R2): out of its *stock lines*.
 
 An item's lines are its batches when it is on the batch system, and one line made of its legacy columns when it is
-not. That is said once, in `ItemRow.lines`; every quantity, status, location and value, and every filter and order on
-them (R3), is a sum or a set over the lines.
+not. That is said once, in `ItemRow.lines`; every quantity, status, location and value is a sum or a set over the lines.
 """
 
-from collections.abc import Callable, Mapping
-from enum import Enum
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -35,7 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON
 from sqlalchemy.types import TypeEngine
 
 from resolvers import batch, place
-from resolvers.connection import Order, Rows, connection
+from resolvers.connection import connection
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
@@ -127,24 +125,6 @@ class ItemRow(Row):
     def low(self) -> ColumnElement[bool]:
         """At or below its minimum level; without one an item is never low."""
         return func.coalesce(self.total <= self.c.minStockLevel, false(), type_=Boolean)
-
-    def has_status(self, statuses: Any) -> ColumnElement[bool]:
-        """Some line of the item has one of the statuses."""
-        line = self.lines().subquery(self.scope.name("line"))
-        wanted = any_(self.scope.bind_labels(statuses))
-        return exists().select_from(line).where(line.c.status == wanted).correlate(self.table)
-
-    def has_location(self, ids: Any) -> ColumnElement[bool]:
-        """Some line of the item is at one of the locations, as far as the viewer may see them."""
-        line = self.lines().subquery(self.scope.name("line"))
-        known = self.scope.locations()
-        joined = line.join(known, known.c.id == line.c.locationId)
-        return (
-            exists()
-            .select_from(joined)
-            .where(known.c.id == any_(self.scope.bind(ids, ARRAY(Text))))
-            .correlate(self.table)
-        )
 
     def locations(self, selected: Selected) -> Value:
         """The lines' distinct locations, by name then id."""
@@ -245,83 +225,3 @@ def one_item(scope: Scope, id_: Value, selected: Selected) -> Value:
     row = ItemRow(scope, scope.items())
     shown = json_object(row, ITEM, selected.children)
     return select(shown).select_from(row.source()).where(row.c.id == id_).scalar_subquery()
-
-
-def filtered(scope: Scope, filter_: Mapping[str, Any] | None) -> tuple[ItemRow, list[ColumnElement[bool]]]:
-    """Items, and what must hold of them; on resolved values (R3)."""
-    item = ItemRow(scope, scope.items())
-    return item, [FILTERS[name](item, value) for name, value in (filter_ or {}).items() if value is not None]
-
-
-def _either(condition: ColumnElement[bool], wanted: bool) -> ColumnElement[bool]:
-    return condition if wanted else not_(condition)
-
-
-FILTERS: Mapping[str, Callable[[ItemRow, Any], ColumnElement[bool]]] = {
-    "search": lambda item, value: item.c.name.ilike(item.scope.bind(value, Text(), _containing), escape="/"),
-    "statuses": lambda item, value: item.has_status(value),
-    "locationIds": lambda item, value: item.has_location(value),
-    "usingBatchSystem": lambda item, value: _either(item.using_batches, value),
-    "lowStock": lambda item, value: _either(item.low, value),
-    "companyId": lambda item, value: item.c.companyId == item.scope.bind(value, Text()),
-}
-
-
-def _containing(text: str) -> str:
-    """The pattern of what contains a text, which has no wildcards of its own."""
-    return "%" + text.replace("/", "//").replace("%", "/%").replace("_", "/_") + "%"
-
-
-EVER: Value = literal_column("timestamp '-infinity'")
-"""When an item came into being of which nobody wrote it down."""
-
-SORT_KEYS: Mapping[str, Callable[[ItemRow], Value]] = {
-    "NAME": lambda item: item.c.name,
-    "CREATED_AT": lambda item: func.coalesce(item.c.createdAt, EVER, type_=item.c.createdAt.type),
-    "TOTAL_QUANTITY": lambda item: item.total,
-}
-
-
-def items(scope: Scope, selected: Selected) -> Value:
-    """A page of items in the order that was asked for."""
-    order_by = selected.arguments.get("orderBy") or {}
-    field = _name(order_by.get("field"), "NAME")
-    descending = _name(order_by.get("direction"), "ASC") == "DESC"
-
-    def rows() -> Rows[ItemRow]:
-        item, where = filtered(scope, selected.arguments.get("filter"))
-        order = Order(f"{field}_{'DESC' if descending else 'ASC'}", SORT_KEYS[field](item), item.c.id, descending)
-        return Rows(item.table, item, where, order)
-
-    return connection(scope, selected, rows, lambda page: ItemRow(scope, page), ITEM)
-
-
-def _name(value: Enum | str | None, default: str) -> str:
-    return default if value is None else str(value.value if isinstance(value, Enum) else value)
-
-
-def stock_summary(scope: Scope, selected: Selected) -> Value:
-    """Sums over the items that a filter leaves."""
-    item, where = filtered(scope, selected.arguments.get("filter"))
-
-    def over_lines(group: Callable[[Scope, FromClause, Selected], Select[Any]]) -> Callable[[None, Selected], Value]:
-        def answer(_: None, child: Selected) -> Value:
-            each, conditions = filtered(scope, selected.arguments.get("filter"))
-            line = each.lines().lateral(scope.name("line"))
-            lines = select(line).select_from(each.source().join(line, true())).where(*conditions)
-            return group(scope, lines.subquery(scope.name("line")), child).scalar_subquery()
-
-        return answer
-
-    fields: Fields[None] = {
-        "items": lambda _, __: func.count(),
-        "lowStockItems": lambda _, __: func.count().filter(item.low),
-        "totalQuantity": lambda _, __: cast(func.coalesce(func.sum(item.total), 0), BigInteger),
-        "stockValueUSD": lambda _, __: func.coalesce(func.sum(item.value), 0.0),
-        "quantityByStatus": over_lines(quantity_by_status),
-        "quantityByLocation": over_lines(quantity_by_location),
-    }
-    shown = json_object(None, fields, selected.children)
-    if not any(selected.asks(name) for name in ("items", "lowStockItems", "totalQuantity", "stockValueUSD")):
-        return shown  # the rest are sums of their own
-    return select(shown).select_from(item.source()).where(*where).scalar_subquery()

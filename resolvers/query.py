@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, Text, cast, select
 
-from resolvers import batch, item, place, verification
+from resolvers import batch, item, items, place, verification
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.guard import guard
 from resolvers.scope import Scope
@@ -30,10 +30,10 @@ def _id(scope: Scope, selected: Selected) -> Value:
 
 ROOTS: Mapping[str, Root] = {
     "item": Root(lambda scope, selected: item.one_item(scope, _id(scope, selected), selected)),
-    "items": Root(item.items),
+    "items": Root(items.items),
     "batch": Root(lambda scope, selected: batch.one_batch(scope, _id(scope, selected), selected)),
     "locations": Root(lambda scope, selected: place.locations(scope, selected)),
-    "stockSummary": Root(item.stock_summary),
+    "stockSummary": Root(items.stock_summary),
     "verification": Root(
         lambda scope, selected: verification.one_verification(scope, _id(scope, selected), selected), Role.MANAGER
     ),
