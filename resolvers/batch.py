@@ -34,7 +34,7 @@ BATCH: Fields[Row] = {
 def one_batch(scope: Scope, id_: Value, selected: Selected) -> Value:
     """The batch with an id as an object; NULL when there is none that the viewer may see."""
     row = Row(scope, scope.batches())
-    return select(json_object(row, BATCH, selected.children)).where(row.c.id == id_).scalar_subquery()
+    return select(json_object(row, BATCH, selected.children).value).where(row.c.id == id_).scalar_subquery()
 
 
 def batches_of(scope: Scope, item: FromClause, status: Status | None) -> Rows[Row]:

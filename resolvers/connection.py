@@ -10,8 +10,8 @@ from sqlalchemy import (
     Integer,
     Select,
     case,
+    false,
     func,
-    literal,
     literal_column,
     null,
     select,
@@ -25,7 +25,7 @@ from resolvers.errors import BadRequest
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import EMPTY, Fields, Value, json_object
+from resolvers.sql import Fields, Json, Value, json_list, json_object
 
 DEFAULT_ROWS = 50
 
@@ -89,73 +89,89 @@ def connection(
     rows: Callable[[], Rows[RowT]],
     show: Callable[[FromClause], RowT],
     fields: Fields[RowT],
-) -> Value:
+) -> Json | Value:
     """A page of `rows`, whose nodes `show` makes of the page's relation and `fields` answers."""
-    size = page_size(scope, selected)
-    after = selected.arguments.get("after")
     shown = rows()
-    page = _page(scope, shown, size, after)
-    row = show(page)
-    within = page.c.page_position <= size
-    cursor = encode(shown.order.name, page.c.page_key, page.c.page_tie)
-    answers: Fields[None] = {
-        "edges": lambda _, edges: func.coalesce(
-            func.json_agg(
-                aggregate_order_by(
-                    json_object(
-                        row,
-                        {"cursor": lambda _, __: cursor, "node": lambda r, node: json_object(r, fields, node.children)},
-                        edges.children,
-                    ),
-                    page.c.page_position,
-                )
-            ).filter(within),
-            EMPTY,
-        ),
-        "pageInfo": lambda _, info: json_object(None, _page_info(page, shown.order.name, size, after), info.children),
-        "totalCount": lambda _, __: _count(rows()),
+    page = Page.of(scope, selected, shown)
+    row = show(page.table)
+    edge: Fields[RowT] = {
+        "cursor": lambda _, __: encode(page.order, page.key, page.tie),
+        "node": lambda row, node: json_object(row, fields, node.children),
     }
-    pairs = json_object(None, answers, selected.children)
+    answers: Fields[None] = {
+        "edges": lambda _, edges: json_list(
+            json_object(row, edge, edges.children), *page.in_order(), where=page.within
+        ),
+        "pageInfo": lambda _, info: json_object(None, page.info(), info.children),
+        "totalCount": lambda _, __: rows().select(func.count()).scalar_subquery(),
+    }
+    answer = json_object(None, answers, selected.children)
     if not (selected.asks("edges") or selected.asks("pageInfo")):
-        return pairs
-    query = select(pairs).select_from(row.source()).having(true())  # one row, even of what aggregates nothing
+        return answer
+    query = select(answer.value).select_from(row.source()).having(true())  # one row, even of what aggregates nothing
     return (query if shown.outer is None else query.correlate(shown.outer)).scalar_subquery()
 
 
-def _page(scope: Scope, rows: Rows[RowT], size: int, after: Any) -> FromClause:
-    """One row more than the page has: it tells whether another page follows."""
-    order = rows.order
-    here = rows.select(
-        *rows.table.c,
-        order.key.label("page_key"),
-        order.tie.label("page_tie"),
-        func.row_number().over(order_by=order.columns()).label("page_position"),
-    )
-    if after is not None:
-        here = here.where(order.after(scope, after))
-    # Written out: PostgreSQL plans a page of fifty otherwise than one of who knows how many.
-    most: Value = literal_column(str(size + 1), Integer())
-    return here.order_by(*order.columns()).limit(most).subquery(scope.name("page"))
+@dataclass(frozen=True)
+class Page:
+    """The rows of one page as a relation, with their sort keys.
 
+    When its `pageInfo` is asked for there is one row more, which tells whether another page follows, and positions.
+    """
 
-def _page_info(page: FromClause, order: str, size: int, after: Any) -> Fields[None]:
-    def cursor_at(position: Value) -> Value:
+    table: FromClause
+    order: str
+    size: int
+    descending: bool
+    begins: bool
+    counted: bool
+
+    @classmethod
+    def of(cls, scope: Scope, selected: Selected, rows: Rows[Any]) -> "Page":
+        """Raises BadRequest."""
+        order, size, after = rows.order, page_size(scope, selected), selected.arguments.get("after")
+        counted = selected.asks("pageInfo")
+        columns = [*rows.table.c, order.key.label("page_key"), order.tie.label("page_tie")]
+        if counted:
+            columns.append(func.row_number().over(order_by=order.columns()).label("page_position"))
+        here = rows.select(*columns)
+        if after is not None:
+            here = here.where(order.after(scope, after))
+        # Written out: PostgreSQL plans a page of fifty otherwise than one of who knows how many.
+        most: Value = literal_column(str(size + counted), Integer())
+        table = here.order_by(*order.columns()).limit(most).subquery(scope.name("page"))
+        return cls(table, order.name, size, order.descending, after is None, counted)
+
+    @property
+    def key(self) -> Value:
+        return self.table.c.page_key
+
+    @property
+    def tie(self) -> Value:
+        return self.table.c.page_tie
+
+    @property
+    def within(self) -> ColumnElement[bool]:
+        """What holds of the page's rows, but not of the one behind it, if there is that one."""
+        return self.table.c.page_position <= literal_column(str(self.size)) if self.counted else true()
+
+    def in_order(self) -> list[Value]:
+        return [part.desc() if self.descending else part.asc() for part in (self.key, self.tie)]
+
+    def info(self) -> Fields[None]:
+        return {
+            "hasNextPage": lambda _, __: func.count() > literal_column(str(self.size)),
+            "hasPreviousPage": lambda _, __: false() if self.begins else true(),
+            "startCursor": lambda _, __: self._cursor_at(self.table.c.page_position.asc()),
+            "endCursor": lambda _, __: self._cursor_at(self.table.c.page_position.desc()),
+        }
+
+    def _cursor_at(self, position: Value) -> Value:
         """The cursor of one end of the page: the only ones worth building."""
 
         def end(part: Value) -> Value:
             parts = func.array_agg(aggregate_order_by(part, position), type_=ARRAY(part.type))
-            return parts.filter(page.c.page_position <= size)[1]
+            return parts.filter(self.within)[1]
 
-        key = end(page.c.page_key)
-        return case((key.is_not(null()), encode(order, key, end(page.c.page_tie))))
-
-    return {
-        "hasNextPage": lambda _, __: func.count() > size,
-        "hasPreviousPage": lambda _, __: literal(after is not None),
-        "startCursor": lambda _, __: cursor_at(page.c.page_position.asc()),
-        "endCursor": lambda _, __: cursor_at(page.c.page_position.desc()),
-    }
-
-
-def _count(rows: Rows[RowT]) -> Value:
-    return rows.select(func.count()).scalar_subquery()
+        key = end(self.key)
+        return case((key.is_not(null()), encode(self.order, key, end(self.tie))))

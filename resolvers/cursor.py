@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Integer, Text, cast, func, literal
+from sqlalchemy import BigInteger, DateTime, Integer, Text, cast, func
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
 from resolvers.errors import BadRequest
-from resolvers.sql import Value
+from resolvers.sql import Value, constant
 from resolvers.text import shown, storable
 
 VERSION = 1
@@ -26,9 +26,9 @@ TIMESTAMP_TEXT = re.compile(r"(\d{4,6})(-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)
 
 def encode(order: str, key: Value, tie: Value) -> Value:
     """The cursor of a row, in SQL: base64url of a JSON array, without padding and without the line breaks."""
-    content = func.json_build_array(literal(VERSION), literal(order, Text), key, tie)
-    encoded = func.encode(func.convert_to(cast(content, Text), "UTF8"), "base64")
-    return func.translate(encoded, "+/=\n", "-_")
+    parts = [constant(f'[{VERSION},"{order}",'), func.to_json(key), constant(","), func.to_json(tie), constant("]")]
+    encoded = func.encode(func.convert_to(func.concat(*parts), constant("UTF8")), constant("base64"))
+    return func.translate(encoded, constant("+/=\n"), constant("-_"), type_=Text())
 
 
 def decode(cursor: str, order: str, types: Sequence[TypeEngine[Any]]) -> list[object]:

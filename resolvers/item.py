@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -15,8 +16,7 @@ from sqlalchemy import (
     Double,
     FromClause,
     Select,
-    Text,
-    any_,
+    and_,
     case,
     cast,
     exists,
@@ -29,7 +29,6 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
 from sqlalchemy.types import TypeEngine
 
 from resolvers import batch, place
@@ -37,7 +36,10 @@ from resolvers.connection import connection
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import Fields, Value, column, json_list, json_object, moment
+from resolvers.sql import JSON_TEXT, Fields, Json, Value, column, constant, json_items, json_list, json_object, moment
+
+
+PLACE = ("id", "name")
 
 
 class ItemRow(Row):
@@ -46,7 +48,8 @@ class ItemRow(Row):
     def __init__(self, scope: Scope, table: FromClause) -> None:
         super().__init__(scope, table)
         self._stock = scope.name("stock")
-        self._sums: dict[str, Value] = {}
+        self._sums: dict[str, Callable[[FromClause], Value]] = {}
+        self._placed = False
 
     @property
     def may_use_batches(self) -> bool:
@@ -62,11 +65,12 @@ class ItemRow(Row):
         has_batch = exists().select_from(own).where(mine).correlate_except(own)
         return or_(has_batch, self.scope.copied(self.c.id))
 
-    def lines(self) -> Select[Any]:
+    def lines(self, *, placed: bool = False) -> Select[Any]:
         """`status`, `quantity`, `locationId` and `value` (USD, freight included) of each stock line.
 
         Its batches; where there is none and the item was never copied, one line of the legacy columns. In one pass over
-        the batches, which is what a page of items is made of.
+        the batches, which is what a page of items is made of. `placed` adds `id` and `name` of the line's location, if
+        there is one that may be seen.
         """
         legacy: dict[str, Value] = {
             "status": self.scope.known_status(self.c.status),
@@ -74,6 +78,8 @@ class ItemRow(Row):
             "locationId": self.c.locationId,
             "value": _value(self.c.quantityInStock, self.c.costPerUnitUSD, self.c.freightCostUSD),
         }
+        if placed:
+            legacy |= {name: self._place(name) for name in PLACE}
         if not self.may_use_batches:
             return select(*[value.label(name) for name, value in legacy.items()]).correlate(self.table)
         own, mine = self.scope.batches_of(self.c.id)
@@ -83,43 +89,69 @@ class ItemRow(Row):
             "locationId": own.c.locationId,
             "value": _value(own.c.quantity, own.c.costPerUnitUSD, own.c.freightCostUSD),
         }
+        batches = own
+        if placed:
+            known = self.scope.locations()
+            batches = own.outerjoin(known, known.c.id == own.c.locationId)
+            batch_values |= {name: known.c[name] for name in PLACE}
         once = select(literal_column("1")).subquery(self.scope.name("once"))
         none = own.c.id.is_(null())
         return (
             select(*[case((none, legacy[name]), else_=batch_values[name]).label(name) for name in legacy])
-            .select_from(once.outerjoin(own, mine))
+            .select_from(once.outerjoin(batches, mine))
             .where(or_(not_(none), not_(self.scope.copied(self.c.id))))
             .correlate(self.table)
         )
+
+    def _place(self, name: str) -> Value:
+        """Of the legacy location. Looked up in the CASE of the items that still answer from it, and for no other."""
+        known = self.scope.locations()
+        return select(known.c[name]).where(known.c.id == self.c.locationId).correlate(self.table).scalar_subquery()
 
     def source(self) -> FromClause:
         """The item's relation, joined with the sums over its lines that were asked for."""
         if not self._sums:
             return self.table
-        sums = select(*[value.label(name) for name, value in self._sums.items()])
+        line = self._in_order_of_places() if self._placed else self.lines().subquery(self.scope.name("line"))
+        sums = select(*[value(line).label(name) for name, value in self._sums.items()])
         return self.table.outerjoin(sums.correlate(self.table).lateral(self._stock), true())
 
-    @cached_property
-    def _line(self) -> FromClause:
-        return self.lines().subquery(self.scope.name("line"))
+    def _in_order_of_places(self) -> FromClause:
+        """The lines with `first` on one of those at each location: DISTINCT would sort them for each sum anew."""
+        line = self.lines(placed=True).subquery(self.scope.name("line"))
+        before = func.lag(line.c.id).over(order_by=[line.c.name, line.c.id])
+        first = and_(line.c.id.is_not(null()), before.is_distinct_from(line.c.id))
+        return select(line, first.label("first")).subquery(self.scope.name("line"))
 
-    def _sum(self, name: str, value: Value, type_: TypeEngine[Any]) -> Value:
+    def _sum(self, name: str, value: Callable[[FromClause], Value], type_: TypeEngine[Any]) -> Value:
         self._sums[name] = value
         return literal_column(f"{self._stock}.{name}", type_)
 
     @property
     def total(self) -> Value:
-        return self._sum("total", cast(func.coalesce(func.sum(self._line.c.quantity), 0), BigInteger), BigInteger())
+        return self._sum("total", lambda line: func.coalesce(_units(line), 0), BigInteger())
 
     @property
     def value(self) -> Value:
-        arrived = func.sum(self._line.c.value).filter(self._line.c.status.in_(self.scope.labels(["Arrived"])))
-        return self._sum("value", func.coalesce(arrived, 0.0), Double())
+        def arrived(line: FromClause) -> Value:
+            there = or_(false(), *[line.c.status == label for label in self.scope.labels(["Arrived"])])
+            return func.coalesce(func.sum(line.c.value).filter(there), 0.0)
+
+        return self._sum("value", arrived, Double())
 
     @property
     def statuses(self) -> Value:
-        found = func.array_agg(self._line.c.status.distinct()).filter(self._line.c.status.is_not(null()))
-        return self._sum("statuses", func.coalesce(func.to_json(found), func.json_build_array()), JSON())
+        """The lines' distinct statuses in the order of the enum: looked for one by one, which sorts nothing."""
+
+        def found(line: FromClause) -> Value:
+            labels = self.scope.shape.status_labels
+            some = [
+                case((func.bool_or(line.c.status == status), constant(orjson.dumps(label).decode())))
+                for label, status in zip(labels, self.scope.labels(labels), strict=True)
+            ]
+            return Json(("[", json_items(some), "]")).value
+
+        return self._sum("statuses", found, JSON_TEXT)
 
     @property
     def low(self) -> ColumnElement[bool]:
@@ -128,17 +160,25 @@ class ItemRow(Row):
 
     def locations(self, selected: Selected) -> Value:
         """The lines' distinct locations, by name then id."""
-        ids = self._sum("places", func.array_agg(self._line.c.locationId), ARRAY(Text))
-        return place.locations(self.scope, selected, lambda location: location.c.id == any_(ids))
+        self._placed = True
 
-    def grouped(self, group: Callable[[Scope, FromClause, Selected], Select[Any]], selected: Selected) -> Value:
-        return group(self.scope, self.lines().subquery(self.scope.name("line")), selected).scalar_subquery()
+        def listed(line: FromClause) -> Value:
+            shown = json_object(Row(self.scope, line), place.LOCATION, selected.children)
+            return json_list(shown, line.c.name, line.c.id, where=line.c.first).value
 
-    def legacy(self, selected: Selected) -> Value:
+        return self._sum(self.scope.name("locations"), listed, JSON_TEXT)
+
+    def grouped(
+        self, group: Callable[[Scope, FromClause, Selected], Select[Any]], selected: Selected, *, placed: bool = False
+    ) -> Value:
+        line = self.lines(placed=placed).subquery(self.scope.name("line"))
+        return group(self.scope, line, selected).scalar_subquery()
+
+    def legacy(self, selected: Selected) -> Value | Json:
         """The legacy columns as they stand; NULL once they are dropped."""
         return json_object(self, LEGACY, selected.children) if self.scope.shape.has_legacy_columns else null()
 
-    def batches(self, selected: Selected) -> Value:
+    def batches(self, selected: Selected) -> Value | Json:
         """A page of the item's batches, oldest first."""
         status = selected.arguments.get("status")
         return connection(
@@ -164,25 +204,22 @@ def quantity_by_status(scope: Scope, line: FromClause, selected: Selected) -> Se
         .subquery(scope.name("group"))
     )
     shown = json_object(group, {"status": _of_group("status"), "quantity": _of_group("quantity")}, selected.children)
-    return select(json_list(shown, group.c.status))
+    return select(json_list(shown, group.c.status).value)
 
 
 def quantity_by_location(scope: Scope, line: FromClause, selected: Selected) -> Select[Any]:
     """Units at each location, by name then id; those without one (or one that may not be seen) last, under null."""
-    known = scope.locations()
     group = (
-        select(known.c.id, known.c.name, _units(line).label("quantity"))
-        .select_from(line.outerjoin(known, known.c.id == line.c.locationId))
-        .group_by(known.c.id, known.c.name)
+        select(line.c.id, line.c.name, _units(line).label("quantity"))
+        .group_by(line.c.id, line.c.name)
         .subquery(scope.name("group"))
     )
-    fields: Fields[FromClause] = {
-        "location": lambda row, location: case(
-            (row.c.id.is_not(null()), json_object(Row(scope, row), place.LOCATION, location.children))
-        ),
-        "quantity": _of_group("quantity"),
-    }
-    return select(json_list(json_object(group, fields, selected.children), group.c.name, group.c.id))
+
+    def location(row: FromClause, of: Selected) -> Value:
+        return case((row.c.id.is_not(null()), json_object(Row(scope, row), place.LOCATION, of.children).value))
+
+    fields: Fields[FromClause] = {"location": location, "quantity": _of_group("quantity")}
+    return select(json_list(json_object(group, fields, selected.children), group.c.name, group.c.id).value)
 
 
 def _of_group(name: str) -> Callable[[FromClause, Selected], Value]:
@@ -201,7 +238,7 @@ ITEM: Fields[ItemRow] = {
     "statuses": lambda item, _: item.statuses,
     "usingBatchSystem": lambda item, _: item.using_batches,
     "quantityByStatus": lambda item, selected: item.grouped(quantity_by_status, selected),
-    "quantityByLocation": lambda item, selected: item.grouped(quantity_by_location, selected),
+    "quantityByLocation": lambda item, selected: item.grouped(quantity_by_location, selected, placed=True),
     "stockValueUSD": lambda item, _: item.value,
     "batches": lambda item, selected: item.batches(selected),
     "legacy": lambda item, selected: item.legacy(selected),
@@ -224,4 +261,4 @@ def one_item(scope: Scope, id_: Value, selected: Selected) -> Value:
     """The item with an id as an object; NULL when there is none that the viewer may see."""
     row = ItemRow(scope, scope.items())
     shown = json_object(row, ITEM, selected.children)
-    return select(shown).select_from(row.source()).where(row.c.id == id_).scalar_subquery()
+    return select(shown.value).select_from(row.source()).where(row.c.id == id_).scalar_subquery()

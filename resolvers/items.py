@@ -25,7 +25,7 @@ from resolvers.connection import Order, Rows, connection
 from resolvers.item import ITEM, ItemRow, quantity_by_location, quantity_by_status
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import Fields, Value, json_object
+from resolvers.sql import Fields, Json, Value, json_object
 
 
 def filtered(scope: Scope, filter_: Mapping[str, Any] | None) -> tuple[ItemRow, list[ColumnElement[bool]]]:
@@ -80,7 +80,7 @@ SORT_KEYS: Mapping[str, Callable[[ItemRow], Value]] = {
 }
 
 
-def items(scope: Scope, selected: Selected) -> Value:
+def items(scope: Scope, selected: Selected) -> Value | Json:
     """A page of items in the order that was asked for."""
     order_by = selected.arguments.get("orderBy") or {}
     field = _name(order_by.get("field"), "NAME")
@@ -98,14 +98,14 @@ def _name(value: Enum | str | None, default: str) -> str:
     return default if value is None else str(value.value if isinstance(value, Enum) else value)
 
 
-def stock_summary(scope: Scope, selected: Selected) -> Value:
+def stock_summary(scope: Scope, selected: Selected) -> Value | Json:
     """Sums over the items that a filter leaves."""
     item, where = filtered(scope, selected.arguments.get("filter"))
 
     def over_lines(group: Callable[[Scope, FromClause, Selected], Select[Any]]) -> Callable[[None, Selected], Value]:
         def answer(_: None, child: Selected) -> Value:
             each, conditions = filtered(scope, selected.arguments.get("filter"))
-            line = each.lines().lateral(scope.name("line"))
+            line = each.lines(placed=True).lateral(scope.name("line"))
             lines = select(line).select_from(each.source().join(line, true())).where(*conditions)
             return group(scope, lines.subquery(scope.name("line")), child).scalar_subquery()
 
@@ -122,4 +122,4 @@ def stock_summary(scope: Scope, selected: Selected) -> Value:
     shown = json_object(None, fields, selected.children)
     if not any(selected.asks(name) for name in ("items", "lowStockItems", "totalQuantity", "stockValueUSD")):
         return shown  # the rest are sums of their own
-    return select(shown).select_from(item.source()).where(*where).scalar_subquery()
+    return select(shown.value).select_from(item.source()).where(*where).scalar_subquery()

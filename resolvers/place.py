@@ -18,7 +18,7 @@ def one(
 ) -> Value:
     """The row with an id as an object; NULL when there is none that the viewer may see."""
     row = Row(scope, relation(scope))
-    return select(json_object(row, fields, selected.children)).where(row.c.id == id_).scalar_subquery()
+    return select(json_object(row, fields, selected.children).value).where(row.c.id == id_).scalar_subquery()
 
 
 def location(scope: Scope, id_: Value, selected: Selected) -> Value:
@@ -34,5 +34,5 @@ def locations(
 ) -> Value:
     """Locations as a list, by name then id; `which` narrows them."""
     row = Row(scope, scope.locations())
-    query = select(json_list(json_object(row, LOCATION, selected.children), row.c.name, row.c.id))
+    query = select(json_list(json_object(row, LOCATION, selected.children), row.c.name, row.c.id).value)
     return (query if which is None else query.where(which(row.table))).scalar_subquery()

@@ -11,8 +11,8 @@ How an operation becomes bytes, in the order of the modules:
    through or, when it can do so faithfully, the bytes of the response.
 
 *Faithfully*: graphql-core would turn some values into errors, such as NULL where the schema says there is none, or an
-infinite Float. A *strict* plan puts MARK in their place, which no data can contain; a response with it (or with what
-PostgreSQL writes for numbers that JSON lacks) is thrown away, and graphql-core answers instead.
+infinite Float. The database writes MARK for the one, which no data can contain, and a text for the other; a response
+with either is left to graphql-core.
 """
 
 from collections.abc import Mapping, Sequence

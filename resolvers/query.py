@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Text, cast, select
+from sqlalchemy import Select, Text, select
 
 from resolvers import batch, item, items, place, verification
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.guard import guard
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import Value
+from resolvers.sql import Json, Value
 from resolvers.text import shown, storable, texts_in
 from resolvers.viewer import Role, Viewer
 
@@ -20,7 +20,7 @@ from resolvers.viewer import Role, Viewer
 class Root:
     """`answer` builds one expression of JSON; `role` is the least that may ask."""
 
-    answer: Callable[[Scope, Selected], Value]
+    answer: Callable[[Scope, Selected], Value | Json]
     role: Role = Role.STAFF
 
 
@@ -64,10 +64,11 @@ def answer(scope: Scope, viewer: Viewer, selected: Selected) -> Value:
     root = ROOTS[selected.name]
     require(viewer, root.role, selected.name)
     require_storable(selected)
-    return root.answer(scope, selected)
+    found = root.answer(scope, selected)
+    return found.value if isinstance(found, Json) else found
 
 
 def statement(scope: Scope, answers: list[Value]) -> Select[*tuple[Any, ...]]:
     """Everything that an operation asks for as one statement; its first column says whether the shape still fits."""
-    columns = [cast(value, Text).label(f"answer_{position}") for position, value in enumerate(answers)]
+    columns = [value.label(f"answer_{position}") for position, value in enumerate(answers)]
     return select(guard(scope.shape).label("fits"), *columns)

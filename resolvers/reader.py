@@ -18,6 +18,7 @@ from resolvers.operation import Asked, Operation
 from resolvers.plan import Plan, is_faithful, make_plan
 from resolvers.scope import Scope
 from resolvers.selection import Selected
+from resolvers.sql import MARK
 from resolvers.viewer import Viewer
 
 ATTEMPTS = 10
@@ -91,7 +92,7 @@ class Reader:
 
     async def answer(self, viewer: Viewer, asked: Asked) -> Answers:
         """The answer of each root field by its key; an exception in place of one that cannot be answered."""
-        plan, values = await self._read(viewer, asked, strict=False)
+        plan, values = await self._read(viewer, asked)
         return _answers(plan, values)
 
     async def answer_bytes(
@@ -102,7 +103,7 @@ class Reader:
         asked = operation.asked(variables) if operation and operation.is_query else None
         if asked is None:
             return None
-        plan, values = await self._read(viewer, asked, strict=True)
+        plan, values = await self._read(viewer, asked)
         if not plan.whole:
             return None
         answers = dict(zip(plan.keys, values, strict=True))
@@ -129,10 +130,10 @@ class Reader:
 
         return _answers(*await self._run(connection, connection.begin_nested, plan))
 
-    async def _read(self, viewer: Viewer, asked: Asked, *, strict: bool) -> tuple[Plan, Sequence[Any]]:
+    async def _read(self, viewer: Viewer, asked: Asked) -> tuple[Plan, Sequence[Any]]:
         async with connecting(self.reads) as connection:
             return await self._run(
-                connection, connection.begin, lambda known: self._plan(known, viewer, asked, strict=strict)
+                connection, connection.begin, lambda known: self._plan(known, viewer, asked)
             )
 
     async def _run(
@@ -163,26 +164,26 @@ class Reader:
                 self._known = None
         raise Unsettled
 
-    def _plan(self, known: Known, viewer: Viewer, asked: Asked, *, strict: bool) -> tuple[Plan, tuple[Any, ...]]:
+    def _plan(self, known: Known, viewer: Viewer, asked: Asked) -> tuple[Plan, tuple[Any, ...]]:
         """The plan for what is asked, and its arguments. If these are refused, a plan for them alone says why."""
         scoped = viewer.company is not None
-        key = (asked.operation, asked.shape, viewer.role, scoped, strict)
+        key = (asked.operation, asked.shape, viewer.role, scoped)
         company = Arrival(COMPANY) if scoped else None
         arriving = {**asked.variables, COMPANY[0]: {COMPANY[1]: viewer.company}}
         plan = known.plans.get(key)
         if plan is None:
-            plan = make_plan(Scope(known.shape, company, self.most_rows, strict), viewer, asked.selections())
+            plan = make_plan(Scope(known.shape, company, self.most_rows), viewer, asked.selections())
             _put(known.plans, key, plan)
         try:
             return plan, plan.arguments(arriving)
         except BadRequest:
             values = asked.operation.collect(asked.variables)
-            told = make_plan(Scope(known.shape, viewer.company, self.most_rows, strict), viewer, values)
+            told = make_plan(Scope(known.shape, viewer.company, self.most_rows), viewer, values)
             return told, told.arguments({})
 
 
 def _answers(plan: Plan, values: Sequence[Any]) -> Answers:
-    found = {key: orjson.loads(_json(value)) for key, value in zip(plan.keys, values, strict=False)}
+    found = {key: orjson.loads(_json(value).replace(MARK, "null")) for key, value in zip(plan.keys, values, strict=False)}
     return {**plan.errors, **found}
 
 

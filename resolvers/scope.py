@@ -16,6 +16,7 @@ from sqlalchemy.types import TypeEngine
 from db import tables
 from db.shape import Shape
 from resolvers.arrivals import Arrival, arrived, arrives
+from resolvers.sql import constant
 from resolvers.status import Status
 
 
@@ -34,14 +35,12 @@ class Arriving:
 class Scope:
     """Builds relations for one statement: aliases are unique, rows are the company's (None: all companies').
 
-    A strict one marks in the answer what graphql-core would refuse: see resolvers/plan.py. `bound` collects the
-    statement's parameters by name, None for one whose value is known already.
+    `bound` collects the statement's parameters by name, None for one whose value is known already.
     """
 
     shape: Shape
     company: str | Arrival | None
     most_rows: int = 1_000
-    strict: bool = False
     bound: dict[str, Arriving | None] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -99,9 +98,9 @@ class Scope:
 
     def known_status(self, status: ColumnElement[str]) -> ColumnElement[str | None]:
         """An item's status as one of the enum's labels; a text that is none of them is no status."""
-        labels = [literal(label, Text) for label in self.shape.status_labels]
         text = cast(status, Text)
-        return case((text.in_(labels), cast(text, tables.STATUS)))
+        known = [constant(label) for label in self.shape.status_labels]
+        return case((text.in_(known), cast(text, tables.STATUS)))
 
     def bind_labels(self, statuses: Any) -> ColumnElement[Any]:
         """Statuses from outside as an array of the database's own type; one that the type lacks is no row's."""
@@ -113,7 +112,7 @@ class Scope:
 
     def labels(self, statuses: Iterable[str]) -> list[ColumnElement[str]]:
         """Statuses as values of the database's own type; one that the type lacks is no row's."""
-        return [cast(literal(one, Text), tables.STATUS) for one in statuses if one in self.shape.status_labels]
+        return [cast(constant(one), tables.STATUS) for one in statuses if one in self.shape.status_labels]
 
     def verifications(self) -> FromClause:
         """The reports of one company, or of all together: a report that counts everybody is for who sees everybody."""

@@ -7,7 +7,7 @@ from resolvers.connection import Order, Rows, connection
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import Fields, Value, column, instant, json_list, json_object
+from resolvers.sql import Fields, Json, Value, column, instant, json_list, json_object
 
 CHECK: Fields[Row] = {
     "name": column("name"),
@@ -32,10 +32,10 @@ MISMATCH: Fields[Row] = {
 def _checks(report: Row, selected: Selected) -> Value:
     check = Row(report.scope, report.scope.checks())
     shown = json_list(json_object(check, CHECK, selected.children), check.c.position)
-    return select(shown).where(check.c.verification_id == report.c.id).scalar_subquery()
+    return select(shown.value).where(check.c.verification_id == report.c.id).scalar_subquery()
 
 
-def _mismatches(report: Row, selected: Selected) -> Value:
+def _mismatches(report: Row, selected: Selected) -> Value | Json:
     def rows() -> Rows[Row]:
         table = report.scope.mismatches()
         order = Order("POSITION", table.c.position, table.c.position)
@@ -65,10 +65,10 @@ def one_verification(scope: Scope, id_: Value, selected: Selected) -> Value:
     """The report with an id as an object; NULL when there is none that the viewer may see."""
     report = Row(scope, scope.verifications())
     shown = json_object(report, VERIFICATION, selected.children)
-    return select(shown).where(cast(report.c.id, Text) == id_).scalar_subquery()
+    return select(shown.value).where(cast(report.c.id, Text) == id_).scalar_subquery()
 
 
-def verifications(scope: Scope, selected: Selected) -> Value:
+def verifications(scope: Scope, selected: Selected) -> Value | Json:
     """A page of reports, latest first."""
 
     def rows() -> Rows[Row]:
