@@ -108,7 +108,6 @@ STOCK_BATCHES_REFERENCES = {
     "locationId": (locations, "SET NULL"),
     "assignedUserId": (users, "SET NULL"),
 }
-STOCK_BATCHES_ITEM_INDEX = Index("stock_batches_itemId_idx", stock_batches.c.itemId)
 
 # The opening batch's column, and the item's column that it is a copy of.
 OPENING_COLUMNS = {

@@ -18,7 +18,7 @@ from db.shape import load_shape
 from migration import verify
 from migration.blockers import Blocked, find_blockers, find_misfits
 from migration.copy import copy_chunk
-from migration.expand import Existing, Step, existing, flag_to_add, keys_to_add, tables_to_make
+from migration.expand import Existing, Step, existing, flag_to_add, indexes_to_make, keys_to_add, tables_to_make
 from migration.failures import explained
 from migration.locks import (
     DRIVER_PREFIX,
@@ -145,7 +145,7 @@ async def _migrate(
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
         held_back, after = held_back + chunk.held_back, chunk.last_id
         progress(Progress("copy", copied, max(copied, to_copy)))
-    await _execute(connection, keys_to_add(there))
+    await _execute(connection, [*keys_to_add(there), *indexes_to_make(there)])
     progress(Progress("verify", 0, copied))
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
     shape = await load_shape(connection)

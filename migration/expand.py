@@ -1,18 +1,20 @@
 """The additive expansion (R13): what is missing is made, what is there is left alone.
 
 Steps are data, so that `plan` shows exactly what `migrate` runs. They come in two halves: the tables before the copy;
-keys, index and the flag after it, when checking the keys once is cheaper than row by row, and so that the one
+keys, indexes and the flag after it, when checking and sorting once is cheaper than row by row, and so that the one
 statement which needs `items` to itself (adding the flag) holds that lock only for the moment before the commit.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ClauseElement, ExecutableDDLElement, bindparam, text
+from sqlalchemy import ClauseElement, Column, ExecutableDDLElement, Index, bindparam, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from db import tables
+from db.indexes import BATCH_INDEXES, ITEM_INDEXES
 
 # The driver's dialect: others double the percent signs of literals.
 DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
@@ -28,12 +30,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Existing:
-    """What of our objects is there already: relations by full name, columns of the batches with a key or an index."""
+    """What of our objects is there already: relations by full name, the batches' columns with a key, index names.
+
+    An index of ours is there when one of its name is, or another that begins with the same columns.
+    """
 
     schema: bool
     relations: frozenset[str]
     foreign_keys: frozenset[str]
-    indexed: frozenset[str]
+    indexes: frozenset[str]
     flag: bool
 
 
@@ -47,11 +52,6 @@ EXISTING = text(
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
             WHERE c.conrelid = to_regclass('public.stock_batches') AND c.contype = 'f'
         ) AS foreign_keys,
-        ARRAY(
-            SELECT a.attname::text FROM pg_catalog.pg_index x
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
-            WHERE x.indrelid = to_regclass('public.stock_batches') AND x.indisvalid AND x.indpred IS NULL
-        ) AS indexed,
         EXISTS (
             SELECT FROM pg_catalog.pg_attribute
             WHERE attrelid = to_regclass('public.items') AND attname = :flag AND NOT attisdropped
@@ -59,11 +59,44 @@ EXISTING = text(
     """
 ).bindparams(bindparam("flag", tables.USE_BATCH_SYSTEM.name))
 
+# The indexes that find and order rows as ours do. In place of a column that is an expression stands NULL.
+INDEXES = text(
+    """
+    SELECT c.relname::text AS name,
+           ARRAY(
+               SELECT a.attname::text
+               FROM unnest(x.indkey) WITH ORDINALITY AS key (attnum, position)
+               LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = key.attnum
+               WHERE position <= x.indnkeyatts ORDER BY position
+           ) AS columns
+    FROM pg_catalog.pg_index x
+    JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+    WHERE x.indrelid = to_regclass(:relation) AND x.indisvalid AND x.indpred IS NULL
+      AND 0 = ALL (x.indoption)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_opclass WHERE oid = ANY (x.indclass) AND NOT opcdefault)
+      AND c.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'btree')
+    """
+)
+
 
 async def existing(connection: AsyncConnection) -> Existing:
     relations = [table.fullname for table in (tables.stock_batches, *tables.stockshift.sorted_tables)]
     row = (await connection.execute(EXISTING, {"relations": relations})).one()
-    return Existing(row.schema, frozenset(row.relations), frozenset(row.foreign_keys), frozenset(row.indexed), row.flag)
+    indexes = [
+        *await _indexes_there(connection, tables.stock_batches.fullname, BATCH_INDEXES.values()),
+        *await _indexes_there(connection, tables.items.fullname, ITEM_INDEXES.values()),
+    ]
+    return Existing(row.schema, frozenset(row.relations), frozenset(row.foreign_keys), frozenset(indexes), row.flag)
+
+
+async def _indexes_there(connection: AsyncConnection, relation: str, ours: Iterable[Index]) -> list[str]:
+    there = {row.name: row.columns for row in await connection.execute(INDEXES, {"relation": relation})}
+
+    def serves(index: Index) -> bool:
+        columns = [part.name if isinstance(part, Column) else None for part in index.expressions]
+        return None not in columns and any(others[: len(columns)] == columns for others in there.values())
+
+    return [str(index.name) for index in ours if index.name in there or serves(index)]
 
 
 def rendered(element: ClauseElement) -> str:
@@ -90,8 +123,8 @@ def tables_to_make(there: Existing) -> list[Step]:
 
 
 def keys_to_add(there: Existing) -> list[Step]:
-    """The second half: the batches' foreign keys and index."""
-    steps = [
+    """The second half: the batches' foreign keys."""
+    return [
         Step(
             f"every batch's {column} must exist",
             f'ALTER TABLE public.stock_batches ADD CONSTRAINT "stock_batches_{column}_fkey" FOREIGN KEY ("{column}")'
@@ -100,9 +133,15 @@ def keys_to_add(there: Existing) -> list[Step]:
         for column, (target, on_delete) in tables.STOCK_BATCHES_REFERENCES.items()
         if column not in there.foreign_keys
     ]
-    if "itemId" not in there.indexed:
-        steps.append(_step("an item's batches are found by index", CreateIndex(tables.STOCK_BATCHES_ITEM_INDEX)))
-    return steps
+
+
+def indexes_to_make(there: Existing, ours: Mapping[str, Index] = BATCH_INDEXES | ITEM_INDEXES) -> list[Step]:
+    """Without them every answer is the same, and slower. Those on `items` may go whenever the shop's ORM says so."""
+    return [
+        _step(f"by index: {found}", CreateIndex(index))
+        for found, index in ours.items()
+        if index.name not in there.indexes
+    ]
 
 
 def flag_to_add(there: Existing) -> list[Step]:

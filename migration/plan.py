@@ -12,7 +12,7 @@ from db.shape import Shape, load_shape
 from migration.blockers import find_blockers, find_closed_schemas, find_misfits
 from migration.candidates import DEFAULTED, HELD_BACK, LEFT, candidates, unwanted
 from migration.copy import copy_statement
-from migration.expand import Step, existing, flag_to_add, keys_to_add, rendered, tables_to_make
+from migration.expand import Step, existing, flag_to_add, indexes_to_make, keys_to_add, rendered, tables_to_make
 from migration.failures import explained
 from migration.transaction import settle
 
@@ -104,7 +104,13 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
         database,
         server,
         await find_blockers(connection, shape),
-        steps=[*tables_to_make(there), *([copying] if to_copy else []), *keys_to_add(there), *flag_to_add(there)],
+        steps=[
+            *tables_to_make(there),
+            *([copying] if to_copy else []),
+            *keys_to_add(there),
+            *indexes_to_make(there),
+            *flag_to_add(there),
+        ],
         decisions=await _decisions(connection, shape),
         totals=await _totals(connection, shape),
         copied=await _count(connection, select(item.c.id).join(ledger, ledger.c.item_id == item.c.id)),

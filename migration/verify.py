@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
 from db.errors import StockshiftError
+from db.indexes import BATCH_INDEXES
 from db.shape import Shape, load_shape
 from migration.candidates import opening_values
 from migration.comparison import CAUSES, MATCHING, comparison, count_named, dangling, listing
-from migration.expand import existing, keys_to_add, rendered, tables_to_make
+from migration.expand import existing, indexes_to_make, keys_to_add, rendered, tables_to_make
 from migration.failures import explained
 from migration.transaction import one_snapshot, settle
 
@@ -135,8 +136,9 @@ async def _none_found(connection: AsyncConnection, name: str, query: Select[str]
 
 async def _keys_present(connection: AsyncConnection) -> Check:
     there = await existing(connection)
-    missing = [step.why for step in (*tables_to_make(there), *keys_to_add(there))]
-    return Check("tables, keys and index", not missing, "0", str(len(missing)), "; ".join(missing) or None)
+    steps = (*tables_to_make(there), *keys_to_add(there), *indexes_to_make(there, BATCH_INDEXES))
+    missing = [step.why for step in steps]
+    return Check("tables, keys and indexes", not missing, "0", str(len(missing)), "; ".join(missing) or None)
 
 
 async def find_wrong(connection: AsyncConnection, shape: Shape, verification_id: int, run: int) -> list[str]:

@@ -187,10 +187,10 @@ async def test_an_orphaned_batch_is_named(migrated_url: str) -> None:
     )
     report = await report_on(migrated_url)
     found = {check.name: check for check in report.checks if not check.passed}
-    assert set(found) == {"batches with an unknown itemId", "tables, keys and index"}
+    assert set(found) == {"batches with an unknown itemId", "tables, keys and indexes"}
     detail = found["batches with an unknown itemId"].detail or ""
     assert detail.endswith(" of item item-Arrived (10 units)")
-    assert found["tables, keys and index"].detail == "every batch's itemId must exist"
+    assert found["tables, keys and indexes"].detail == "every batch's itemId must exist"
 
 
 async def test_batches_that_refer_to_nothing_are_named(migrated_url: str) -> None:
@@ -310,7 +310,7 @@ async def test_a_company_is_not_shown_another_companys_broken_references(migrate
         "DELETE FROM items WHERE id = 'item-Sold'",
     )
     report = await report_on(migrated_url, "globex")
-    assert set(failed(report)) == {"tables, keys and index"}
+    assert set(failed(report)) == {"tables, keys and indexes"}
 
 
 async def test_a_report_is_of_one_instant_whatever_is_written_meanwhile(migrated_url: str) -> None:
