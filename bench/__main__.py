@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--items", type=click.IntRange(min=1_000), help="How many items the shop has.  [default: 100000]")
 @click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 5]")
-@click.option("--seconds", type=click.IntRange(min=1), help="How long each measurement takes.  [default: 4]")
+@click.option("--seconds", type=click.IntRange(min=1), help="How long each measurement takes.  [default: 3]")
 @click.option("--connections", type=click.IntRange(min=1), multiple=True, default=(8, 32), show_default=True)
 @click.option("--only", type=click.Choice([one.name for one in CONTESTANTS]), multiple=True, help="Beside the service.")
 @click.option("--growth", is_flag=True, help="Measure how cost grows with the number of items, instead.")
@@ -47,7 +47,7 @@ def main(
             options = Options(
                 items or (20_000 if quick else 100_000),
                 rounds or (1 if quick else 5),
-                seconds or (1 if quick else 4),
+                seconds or (1 if quick else 3),
                 connections,
                 only,
             )

@@ -18,9 +18,9 @@ CHECKED = 5
 PAGE = 1_000
 SEED = 20_260_101
 
-PLACES = (
-    "query Places($first: Int!, $after: String)"
-    " { items(first: $first, after: $after) { edges { cursor node { id name } } } }"
+LISTING = (
+    "query Listing($first: Int!, $after: String, $orderBy: ItemOrder)"
+    " { items(first: $first, after: $after, orderBy: $orderBy) { edges { cursor node { id name } } } }"
 )
 
 
@@ -48,53 +48,75 @@ def connect(url: str, token: str | None) -> Client:
     return Client(httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False))
 
 
-def places(service: Client) -> list[Place]:
-    """A random sample of the rows behind which a whole page follows; from the service, as its cursors are opaque."""
+def listing(service: Client, order: str = "NAME") -> list[Place]:
+    """Every item in an order; from the service, as its cursors are opaque."""
     every: list[Place] = []
     while True:
         after = every[-1].cursor if every else None
-        edges = service.graphql(PLACES, first=PAGE, after=after)["items"]["edges"]
+        order_by = {"field": order, "direction": "ASC"}
+        edges = service.graphql(LISTING, first=PAGE, after=after, orderBy=order_by)["items"]["edges"]
         every += [Place(edge["cursor"], edge["node"]["name"], edge["node"]["id"]) for edge in edges]
         if len(edges) < PAGE:
-            break
-    begins = every[: max(1, len(every) - PAGE)]
-    return random.Random(SEED).choices(begins, k=SAMPLE)  # noqa: S311 - a sample, the same in every run
+            return every
+
+
+def drawn(every: Sequence[Place], page: int = PAGE) -> list[Place]:
+    """A random sample of places behind which there is a whole page of that size. BenchError: there is none."""
+    if len(every) <= page:
+        raise BenchError(
+            f"there are {len(every):,} items, and none has a page of {page:,} behind it; give more --items"
+        )
+    return random.Random(SEED).choices(every[:-page], k=SAMPLE)  # noqa: S311 - a sample, the same in every run
+
+
+def around(every: Sequence[Place], ids: Sequence[str], page: int = PAGE) -> list[Place]:
+    """The items with these ids, and the places right before them; those that have a whole page behind them."""
+    wanted = set(ids)
+    found = [number for number, place in enumerate(every[:-page]) if place.id in wanted]
+    return [every[near] for number in found for near in (max(0, number - 1), number)]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one answer is: bytes, on average, and seconds when nothing else is asked, at the fastest."""
+    """What one answer is like: bytes, on average, and seconds when nothing else is asked, at the fastest."""
 
     bytes: float
     seconds: float
 
 
 def answer(client: Client, dialect: Dialect, operation: Operation, place: Place) -> tuple[Any, int]:
-    """An answer in the shape that all share, and the bytes it came in."""
+    """An answer in the shape that all share, and the bytes it came in. BenchError: it is none."""
     request = dialect.request(operation, place)
     body = client.post(request.path, request.body)
     try:
-        return dialect.answer(operation, orjson.loads(body)), len(body)
+        content = dialect.answer(operation, orjson.loads(body))
     except (KeyError, TypeError):
         raise BenchError(f"{operation.value}: the answer is {body[:300].decode(errors='replace')}") from None
+    return content, len(body)
 
 
 def check_equal(
-    clients: Sequence[tuple[Contestant, Client]], sample: Sequence[Place]
+    clients: Sequence[tuple[Contestant, Client]], sample: Sequence[Place], odd: Sequence[Place] = ()
 ) -> dict[tuple[str, Operation], Answers]:
-    """What answers are like, by contestant. BenchError: somebody answers otherwise than the first."""
+    """What answers are like, by contestant, at some places of a sample and at all the odd ones.
+
+    BenchError: a page is short, or somebody answers otherwise than the first.
+    """
+    checked = [*sample[:CHECKED], *odd]
     answers: dict[tuple[str, Operation], Answers] = {}
     for operation in Operation:
         right: list[Any] = []
         for contestant, client in clients:
             found, seconds = [], math.inf
-            for place in sample[:CHECKED]:
+            for place in checked:
                 begin = time.monotonic()
                 found.append(answer(client, contestant.dialect, operation, place))
                 seconds = min(seconds, time.monotonic() - begin)
             answers[contestant.name, operation] = Answers(sum(size for _, size in found) / len(found), seconds)
             right = right or [content for content, _ in found]
-            for place, mine, (theirs, _) in zip(sample, right, found, strict=False):
+            for place, mine, (theirs, _) in zip(checked, right, found, strict=True):
+                if operation is not Operation.ITEM and len(theirs) != operation.rows:
+                    raise BenchError(f"{operation.value} at {place.id}: {contestant.title} answers {len(theirs)} rows")
                 if mine != theirs:
                     raise BenchError(f"{operation.value} at {place.id}: {contestant.title} answers otherwise")
     return answers

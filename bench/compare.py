@@ -1,38 +1,32 @@
 """Part one: everybody beside everybody, in interleaved rounds, so that the machine's moods meet all alike."""
 
 import asyncio
-import itertools
-import math
 import os
-import random
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import asyncpg
 
 from bench import data
-from bench.client import Answers, check_equal, connect, places
+from bench.client import around, check_equal, connect, drawn, listing
 from bench.contestants import CONTESTANTS, SERVER, Assignment, Contestant
 from bench.errors import BenchError, Missing
-from bench.load import Load, Measurement, write_requests
+from bench.load import Load
 from bench.machine import describe
-from bench.operations import Operation, Place
-from bench.processes import Cores, Process, free_port, program, serving
-from bench.results import Column, Results
+from bench.operations import Place
+from bench.processes import Cores, free_port, program, serving
+from bench.results import Results
+from bench.rounds import PGBENCH, PGBENCH_TITLE, Rounds, Running
+from bench.service import token
 from bench.sql import statements
+from bench.variations import COMPANY, variations
 from db.embedded import EmbeddedServer
 from db.url import DatabaseUrl
-from resolvers.viewer import Role
-from service.tokens import issue_token
 
-PGBENCH, PGBENCH_TITLE = "pgbench", "floor: pgbench, the SQL alone"
-SLACK = 1.5
-LONGEST = 10  # times as long as other measurements may one be
 Say = Callable[[str], None]
 
 
@@ -45,13 +39,6 @@ class Options:
     only: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Running:
-    contestant: Contestant
-    process: Process
-    token: str | None
-
-
 def compare(options: Options, say: Say) -> Results:
     """Loads the data, starts everybody, measures, stops everybody."""
     cores = Cores.choose()
@@ -60,20 +47,37 @@ def compare(options: Options, say: Say) -> Results:
     with data.server() as server, TemporaryDirectory(prefix="stockshift-bench-") as folder, ExitStack() as stack:
         say(f"loading {options.items:,} items")
         url, notes = asyncio.run(_prepare(server, options.items))
+        secret = secrets.token_hex(32)
         missing: dict[str, str] = {}
-        running = list(_started(stack, options, url, cores.server, Path(folder), missing, say))
-        clients = [(one.contestant, connect(one.process.url, one.token)) for one in running]
+        running = list(_started(stack, options, Common(url, secret, cores.server, Path(folder)), missing, say))
         say("collecting cursors and comparing answers")
-        sample = places(clients[0][1])
+        clients = [(one.contestant, connect(one.process.url, one.token)) for one in running]
+        (_, everything), *_ = clients
+        every = listing(everything)
+        sample = drawn(every)
         asyncio.run(_keep_places(url, sample))
-        answers = check_equal(clients, sample)
-        run = Run(options, Load(server), running, answers, _pgbench_arguments(url), Path(folder))
-        run.write_requests(sample)
-        able = run.warm_up(missing, say)
-        measurements = list(run.measure(able, say))
+        answers = check_equal(clients, sample, around(every, asyncio.run(data.odd_items(url))))
+        company_token = token(secret, COMPANY)
+        varied = list(variations(everything, connect(running[0].process.url, company_token), sample))
+        rounds = Rounds(
+            options.rounds,
+            options.seconds,
+            options.connections,
+            Load(server),
+            running,
+            answers,
+            _pgbench_arguments(url),
+            Path(folder),
+        )
+        rounds.write_requests(sample)
+        say(f"measuring will take about {rounds.minutes(len(varied)):.0f} minutes")
+        rounds.warm_up(say)
+        measurements = rounds.measure(varied, company_token, say)
         machine = describe(server, cores, _parameters(options) | notes)
-    titles = {one.contestant.name: one.contestant.title for one in able} | {PGBENCH: PGBENCH_TITLE}
-    return Results(titles, measurements, missing, machine)
+    titles = {one.contestant.name: one.contestant.title for one in running} | {PGBENCH: PGBENCH_TITLE}
+    for (name, (operation, connections)), reason in rounds.left_out.items():
+        missing[f"{titles.get(name, name)}, {operation.value}, {connections} connections"] = reason
+    return Results(titles, measurements, missing, machine, {one.title: one.operation for one in varied})
 
 
 def _parameters(options: Options) -> dict[str, str]:
@@ -111,18 +115,24 @@ async def _keep_places(url: str, sample: Sequence[Place]) -> None:
         await connection.close()
 
 
+@dataclass(frozen=True)
+class Common:
+    """What all servers are given, and where their logs go."""
+
+    url: str
+    secret: str
+    core: int
+    folder: Path
+
+
 def _started(
-    stack: ExitStack, options: Options, url: str, core: int, folder: Path, missing: dict[str, str], say: Say
+    stack: ExitStack, options: Options, common: Common, missing: dict[str, str], say: Say
 ) -> Iterator[Running]:
     """Everybody who can run. The service always must: all others are held against it."""
-    secret = secrets.token_hex(32)
     for contestant in CONTESTANTS:
         if options.only and contestant.name not in options.only and contestant is not SERVER:
             continue
-        given = Assignment(url, free_port(), secret)
-        token = None
-        if contestant.wants_token:
-            token = issue_token(secret, role=Role.STAFF, company=None, ttl=timedelta(days=1), subject="bench")
+        given = Assignment(common.url, free_port(), common.secret)
         say(f"starting {contestant.title}")
         try:
             with _explaining(contestant):
@@ -130,15 +140,15 @@ def _started(
                     contestant.command(given),
                     contestant.environment(given),
                     port=given.port,
-                    core=core,
-                    log=folder / f"{contestant.name}.log",
+                    core=common.core,
+                    log=common.folder / f"{contestant.name}.log",
                 )
                 process = stack.enter_context(server)
         except Missing as error:
             missing[contestant.title] = error.message
             say(f"missing: {error.message}")
             continue
-        yield Running(contestant, process, token)
+        yield Running(contestant, process, token(common.secret) if contestant.wants_token else None)
 
 
 @contextmanager
@@ -156,87 +166,3 @@ def _pgbench_arguments(url: str) -> list[str]:
     parsed = DatabaseUrl.parse(url)
     ((host, port),) = parsed.hosts
     return ["--host", str(host), "--port", str(port), "--username", parsed.user or "", parsed.database or ""]
-
-
-@dataclass(frozen=True)
-class Run:
-    options: Options
-    load: Load
-    running: Sequence[Running]
-    answers: dict[tuple[str, Operation], Answers]
-    pgbench: Sequence[str]
-    folder: Path
-
-    def file(self, contestant: Contestant, operation: Operation) -> Path:
-        return self.folder / f"{contestant.name}-{operation.name}"
-
-    def write_requests(self, sample: Sequence[Place]) -> None:
-        for one in self.running:
-            for operation in Operation:
-                requests = (one.contestant.dialect.request(operation, place) for place in sample)
-                write_requests(self.file(one.contestant, operation), requests, one.token)
-
-    def seconds(self, one: Running, operation: Operation, connections: int) -> int:
-        """How long a measurement must be for about one answer a connection at least."""
-        alone = self.answers[one.contestant.name, operation].seconds
-        return max(self.options.seconds, math.ceil(alone * connections * SLACK))
-
-    def too_slow(self, one: Running, operation: Operation, connections: int) -> bool:
-        return self.seconds(one, operation, connections) > self.options.seconds * LONGEST
-
-    def warm_up(self, missing: dict[str, str], say: Say) -> list[Running]:
-        """Those who bear the load; why others, or some of what they would be asked, are missing."""
-        able = []
-        for one in self.running:
-            title = one.contestant.title
-            say(f"warming up {title}")
-            try:
-                with _explaining(one.contestant):
-                    for operation, connections in self.cells():
-                        if self._warm(one, operation, connections) is None:
-                            alone = self.answers[one.contestant.name, operation].seconds
-                            missing[f"{title}, {operation.value}, {connections} connections"] = (
-                                f"too slow for measurements of {self.options.seconds} s, as an answer alone takes"
-                                f" {alone:.1f} s; give more --seconds"
-                            )
-            except Missing as error:
-                missing[title] = error.message
-                say(f"missing: {error.message}")
-            else:
-                able.append(one)
-        return able
-
-    def _warm(self, one: Running, operation: Operation, connections: int) -> Measurement | None:
-        return None if self.too_slow(one, operation, connections) else self._wrk(one, operation, connections, seed=0)
-
-    def measure(self, running: Sequence[Running], say: Say) -> Iterator[Measurement]:
-        order = random.Random(0)  # noqa: S311 - turns, the same in every run
-        for number in range(1, self.options.rounds + 1):
-            for operation, connections in self.cells():
-                say(f"round {number} of {self.options.rounds}: {operation.value}, {connections} connections")
-                turns: list[Running | None] = [*running, None]  # None: pgbench
-                order.shuffle(turns)
-                for turn in turns:
-                    if turn is None:
-                        yield self.load.pgbench(
-                            PGBENCH, operation, self.pgbench, connections=connections, seconds=self.options.seconds
-                        )
-                    elif not self.too_slow(turn, operation, connections) and (
-                        measured := self._wrk(turn, operation, connections, seed=number)
-                    ):
-                        yield measured
-
-    def cells(self) -> Iterator[Column]:
-        return itertools.product(Operation, self.options.connections)
-
-    def _wrk(self, one: Running, operation: Operation, connections: int, *, seed: int) -> Measurement | None:
-        return self.load.wrk(
-            one.contestant.name,
-            one.process,
-            operation,
-            self.file(one.contestant, operation),
-            connections=connections,
-            seconds=self.seconds(one, operation, connections),
-            seed=seed,
-            answer_bytes=self.answers[one.contestant.name, operation].bytes,
-        )

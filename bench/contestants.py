@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 NODE_MAJOR = 22
 POOL_SIZE = 10
+GENERIC_PLANS = "-c plan_cache_mode=force_generic_plan"
+"""PGOPTIONS for who asks the floor's statements: each is planned once a session."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,6 @@ CONTESTANTS: Sequence[Contestant] = (
         "Mercurius + JIT over the floor's SQL",
         PLAIN,
         _node("mercurius-sql.mjs"),
-        _node_environment,
+        lambda given: {**_node_environment(given), "PGOPTIONS": GENERIC_PLANS},
     ),
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bench.sql import statements
 from db.demo_shop import load_demo_shop
@@ -18,7 +17,6 @@ from db.embedded import EmbeddedServer, embedded_server
 from db.engine import create_engine
 from db.url import DatabaseUrl
 from migration.atomic import migrate_atomic
-from migration.expand import existing, keys_to_add, tables_to_make
 
 LEGACY_SHARE = 100  # one item in so many is added after the migration, and stays on its legacy columns
 
@@ -57,7 +55,6 @@ async def load(url: str, items: int) -> None:
         async with engine.begin() as connection:
             await load_demo_shop(connection, items=items - legacy)
             await connection.execute(text("ANALYZE"))  # a shop that was not made this minute has statistics
-        await _expand(engine)
         await migrate_atomic(engine, driver="bench")
         async with engine.begin() as connection:
             for statement in statements("data.sql"):
@@ -70,12 +67,15 @@ async def load(url: str, items: int) -> None:
         await engine.dispose()
 
 
-async def _expand(engine: AsyncEngine) -> None:
-    """Makes tables, keys and index ahead of the copy, whose statement looks for each item's batches."""
-    async with engine.begin() as connection:
-        there = await existing(connection)
-        for step in (*tables_to_make(there), *keys_to_add(there)):
-            await connection.exec_driver_sql(step.sql)
+async def odd_items(url: str) -> list[str]:
+    """Ids of a few items of each kind that answers otherwise than most."""
+    engine = create_engine(DatabaseUrl.parse(url), application_name="bench", statement_timeout_ms=0)
+    try:
+        async with engine.connect() as connection:
+            (found,) = statements("odd_items.sql")
+            return list((await connection.execute(text(found))).scalars())
+    finally:
+        await engine.dispose()
 
 
 async def create_database(server: EmbeddedServer, name: str) -> str:

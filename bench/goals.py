@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bench.operations import Operation
 from bench.results import Column, Results, database_cpu, p50, p99
+from bench.variations import ORDERS, first_page, last_page
 
 BUSY = 32  # the connections at which p99 is held against p50
 
@@ -53,6 +54,11 @@ def _database_cpu(results: Results) -> Iterator[float | None]:
         yield results.ratio(results.service, results.floor, column, database_cpu)
 
 
+def _depth(results: Results) -> Iterator[float | None]:
+    for order in ORDERS:
+        yield results.ratio(first_page(order), last_page(order), results.varied(Operation.PAGE_50))
+
+
 def _spread(results: Results) -> Iterator[float | None]:
     for column in results.columns:
         middle, high = (results.median(results.service, column, pick) for pick in (p50, p99))
@@ -71,6 +77,7 @@ GOALS = (
     Goal("one item, against the floor", 0.8, _one_item),
     Goal("everything, against PostGraphile with hand-tuned SQL", 1.5, _rival),
     Goal("PostgreSQL's CPU per request, against the floor's", 1.0, _database_cpu, at_least=False),
+    Goal("requests/s of the first page, against the last page", 1.2, _depth, at_least=False),
     Goal(f"p99 at {BUSY} connections, against p50", 3.0, _spread, at_least=False),
     Goal("memory at the end, against after warming up", 1.1, _memory, at_least=False),
 )

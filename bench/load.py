@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 
 import orjson
 
+from bench.contestants import GENERIC_PLANS
 from bench.errors import BenchError
 from bench.operations import SAMPLE, Operation, Request
 from bench.processes import Process, plain_environment, postgres_cpu_seconds, program
-from bench.sql import statements
+from bench.sql import page, statements
 from db.embedded import EmbeddedServer
 
 WRK_SCRIPT = Path(__file__).parent / "wrk.lua"
 TIMEOUT_SECONDS = 120
-LEAST_SHARE = 0.8  # of the bytes that a right answer has; fewer are answers of another kind, such as errors
 
 
 @dataclass(frozen=True)
@@ -61,34 +61,23 @@ class Load:
         connections: int,
         seconds: int,
         seed: int,
-        answer_bytes: float,
-    ) -> Measurement | None:
-        """None: there was no answer in that time. BenchError: one failed, or is far shorter than `answer_bytes`."""
+    ) -> Measurement:
+        """BenchError: there was no answer in that time, or one that is an error."""
         start_mb = process.resident_mb
         server_cpu, database_cpu = process.cpu_seconds, postgres_cpu_seconds(self.server.data_dir)
-        found = _wrk(process, requests, connections=connections, seconds=seconds, seed=seed)
+        found = wrk(process, requests, connections=connections, seconds=seconds, seed=seed)
         server_cpu = process.cpu_seconds - server_cpu
         database_cpu = postgres_cpu_seconds(self.server.data_dir) - database_cpu
         process.await_idle()  # wrk leaves in the middle of requests
-        count = found["requests"]
-        if found["failed"]:
-            raise BenchError(f"{operation.value}: {found['failed']:.0f} of {count:.0f} requests failed")
-        if not count:
-            return None
-        if found["bytes"] / count < LEAST_SHARE * answer_bytes:
-            raise BenchError(
-                f"{operation.value}: {found['bytes'] / count:.0f} bytes an answer, where a right one has"
-                f" {answer_bytes:.0f}; ask for one to see why"
-            )
         return Measurement(
             contestant,
             operation,
             connections,
-            per_second=count / found["microseconds"] * 1e6,
-            p50_ms=found["p50"] / 1e3,
-            p99_ms=found["p99"] / 1e3,
-            database_cpu_ms=database_cpu / count * 1e3,
-            server_cpu_ms=server_cpu / count * 1e3,
+            per_second=found.requests / found.seconds,
+            p50_ms=found.p50_ms,
+            p99_ms=found.p99_ms,
+            database_cpu_ms=database_cpu / found.requests * 1e3,
+            server_cpu_ms=server_cpu / found.requests * 1e3,
             start_mb=start_mb,
             end_mb=process.resident_mb,
         )
@@ -104,7 +93,7 @@ class Load:
             command += ["--client", str(connections), "--time", str(seconds), "--log"]
             command += ["--log-prefix", str(Path(folder) / "log"), "--define", f"places={SAMPLE}", *url_parts]
             cpu = postgres_cpu_seconds(self.server.data_dir)
-            said = _run(command)
+            said = _run(command, PGOPTIONS=GENERIC_PLANS)
             cpu = postgres_cpu_seconds(self.server.data_dir) - cpu
             times = sorted(
                 int(line.split()[2]) / 1e3
@@ -129,13 +118,31 @@ class Load:
         return str(own) if own.exists() else program("pgbench", "postgresql-contrib")
 
 
-def _wrk(process: Process, requests: Path, *, connections: int, seconds: int, seed: int) -> dict[str, float]:
-    """What wrk.lua says at the end."""
+@dataclass(frozen=True)
+class Pressed:
+    """What wrk saw: how many requests in how many seconds, and their latency."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+
+def wrk(process: Process, requests: Path, *, connections: int, seconds: int, seed: int) -> Pressed:
+    """Keeps a server busy. BenchError: it gave no answer, failed to give one, or one that is an error."""
     command = [program("wrk", "wrk"), "--threads", "1", "--connections", str(connections)]
     command += ["--duration", f"{seconds}s", "--timeout", f"{TIMEOUT_SECONDS}s"]
     command += ["--script", str(WRK_SCRIPT), process.url, "--", str(requests), str(seed)]
-    found: dict[str, float] = orjson.loads(_run(command).strip().splitlines()[-1])
-    return found
+    *_, counts, example = _run(command).splitlines()
+    found = orjson.loads(counts)
+    if not found["requests"]:
+        raise BenchError(f"no answer within {seconds} s at {connections} connections; give more --seconds")
+    if found["failed"] or found["wrong"]:
+        raise BenchError(
+            f"{found['failed'] + found['wrong']:,} of {found['requests']:,} requests failed"
+            + (f", with answers such as {example}" if example else "")
+        )
+    return Pressed(found["requests"], found["microseconds"] / 1e6, found["p50"] / 1e3, found["p99"] / 1e3)
 
 
 def pgbench_script(operation: Operation) -> str:
@@ -148,16 +155,14 @@ def pgbench_script(operation: Operation) -> str:
         (statement,) = statements("item.sql")
         statement = statement.replace("$1", drawn("id"))
     else:
-        (statement,) = statements("page.sql")
-        for mark, value in (("$1", drawn("name")), ("$2", drawn("id")), ("$3", str(operation.rows))):
-            statement = statement.replace(mark, value)
+        statement = page(operation.rows).replace("$1", drawn("name")).replace("$2", drawn("id"))
     code = "\n".join(line for line in statement.splitlines() if not line.startswith("--"))
     return f"\\set number random(1, :places)\n{code};\n"
 
 
-def _run(command: Sequence[str]) -> str:
+def _run(command: Sequence[str], **environment: str) -> str:
     done = subprocess.run(  # noqa: S603 - wrk or pgbench, as found
-        command, capture_output=True, text=True, check=False, env=plain_environment()
+        command, capture_output=True, text=True, check=False, env={**plain_environment(), **environment}
     )
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,11 @@ class Process:
 
     @property
     def resident_mb(self) -> float:
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise BenchError(f"process {self.pid} has ended")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):  # one that has ended and is still known has none
+                    return int(line.split()[1]) / 1024
+        raise BenchError(f"the server on port {self.port} has ended")
 
     @property
     def cpu_seconds(self) -> float:
@@ -81,7 +82,15 @@ class Process:
 def postgres_cpu_seconds(data_dir: Path) -> float:
     """Of a PostgreSQL server: its processes that live, and its ended ones, for which the first of them accounts."""
     postmaster = int((data_dir / "postmaster.pid").read_text().splitlines()[0])
-    total = _seconds(postmaster, "utime", "stime", "cutime", "cstime")
+    while True:
+        ended = _seconds(postmaster, "cutime", "cstime")
+        living = _living_seconds(postmaster)
+        if _seconds(postmaster, "cutime", "cstime") == ended:  # else one that ended meanwhile may be in both, or none
+            return _seconds(postmaster, "utime", "stime") + ended + living
+
+
+def _living_seconds(postmaster: int) -> float:
+    total = 0.0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if _stat(int(folder.name))["ppid"] == postmaster:

@@ -31,6 +31,9 @@ def render(results: Results) -> str:
         _grid(results, lambda name, column: _pair(results, name, column, server_cpu, database_cpu)),
         "## Memory of the server, MB",
         _memory(results),
+        "## The service elsewhere",
+        "Both ends of the list, a filter, and a token of one company, beside random places and all companies.",
+        _variations(results),
     ]
     if results.missing:
         parts += ["## Not measured", "\n".join(f"- {who}: {why}" for who, why in results.missing.items())]
@@ -65,6 +68,24 @@ def _grid(results: Results, cell: Callable[[str, Column], str]) -> str:
 
 def _pair(results: Results, name: str, column: Column, *picks: Pick) -> str:
     return " / ".join(number(results.median(name, column, pick), 2) for pick in picks)
+
+
+def _variations(results: Results) -> str:
+    def rows() -> Iterable[Sequence[str]]:
+        for operation in dict.fromkeys(results.variations.values()):
+            column = results.varied(operation)
+            names = [title for title, of in results.variations.items() if of is operation]
+            for name in (results.service, *names):
+                yield [
+                    f"{operation.value}, random, all companies" if name == results.service else name,
+                    number(results.ratio(name, results.service, column), 2),
+                    number(results.median(name, column, per_second), 0),
+                    _pair(results, name, column, p50, p99),
+                    _pair(results, name, column, server_cpu, database_cpu),
+                ]
+
+    head = ["", "ratio", "requests/s", "p50 / p99, ms", "CPU: server / PostgreSQL, ms"]
+    return table(head, rows())
 
 
 def _memory(results: Results) -> str:

@@ -37,6 +37,7 @@ def database_cpu(one: Measurement) -> float:
 class Results:
     """Measurements in the order they were made in. `titles` is in the order of rows; `missing` says why who is not in.
 
+    `variations` are what else the service was asked: measurements have their titles in the place of a contestant.
     `service`, `floor` and `rival` are the contestants that goals are about.
     """
 
@@ -44,6 +45,7 @@ class Results:
     measurements: Sequence[Measurement]
     missing: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
+    variations: Mapping[str, Operation] = field(default_factory=dict)
     service: str = "service"
     floor: str = "floor"
     rival: str = "postgraphile-tuned"
@@ -53,6 +55,10 @@ class Results:
         measured = {(one.operation, one.connections) for one in self.measurements}
         counts = sorted({count for _, count in measured})
         return [(operation, count) for operation in Operation for count in counts if (operation, count) in measured]
+
+    def varied(self, operation: Operation) -> Column:
+        """Where variations of an operation were measured."""
+        return operation, min(count for _, count in self.columns)
 
     @property
     def complete(self) -> bool:

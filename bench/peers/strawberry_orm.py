@@ -220,7 +220,9 @@ class View(GraphQL[Loaders, None]):
 
 
 def create_app(database_url: str, pool_size: int) -> Starlette:
-    engine = create_engine(DatabaseUrl.parse(database_url), application_name="bench", pool_size=pool_size)
+    # Requests wait for a connection as long as it takes: else a page of 1000, asked for often enough, is an error.
+    url = DatabaseUrl.parse(f"{database_url}{'&' if '?' in database_url else '?'}pool_timeout=0")
+    engine = create_engine(url, application_name="bench", pool_size=pool_size)
     scalars: dict[object, Any] = {BigInt: strawberry.scalar(name="BigInt", serialize=int, parse_value=int)}
     schema = strawberry.Schema(Query, config=StrawberryConfig(scalar_map=scalars))
     return Starlette(routes=[Route("/graphql", View(schema, engine))])

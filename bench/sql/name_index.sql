@@ -1,7 +1,6 @@
--- Whether some index serves the order of names.
+-- Whether some index serves the order of names and then ids, for all rows.
 SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_index AS index
-    JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = index.indrelid
-    WHERE index.indrelid = 'public.items'::regclass AND index.indisvalid
-      AND attribute.attname = 'name' AND attribute.attnum = index.indkey[0]
+    SELECT FROM pg_catalog.pg_index
+    WHERE indrelid = 'public.items'::regclass AND indisvalid AND indpred IS NULL
+      AND pg_catalog.pg_get_indexdef(indexrelid) ~ ' USING btree \(name, id[,)]'
 );

@@ -1,4 +1,7 @@
--- A page of items in the order of names behind ($1, $2), $3 of them: the edges of a connection as JSON.
+-- A page of items in the order of names behind ($1, $2), :size of them: the edges of a connection as JSON.
+--
+-- The size is written into the statement, one for each size: with a parameter in its place PostgreSQL would expect
+-- so much of a generic plan that it planned every execution anew, for twice the work.
 --
 -- The legacy columns answer for an item that has no batch and was never copied (R1). The ledger is asked only for
 -- items without batches: CASE and AND leave the subquery alone for all others.
@@ -20,7 +23,7 @@ FROM (
                    ) AS legacy
             FROM (
                 SELECT id, name, "quantityInStock", status, "locationId" FROM public.items
-                WHERE (name, id) > ($1::text, $2::text) ORDER BY name, id LIMIT $3::int
+                WHERE (name, id) > ($1::text, $2::text) ORDER BY name, id LIMIT :size
             ) AS page
             CROSS JOIN LATERAL (
                 SELECT count(*) AS batches, sum(batch.quantity) AS quantity,

@@ -13,9 +13,10 @@ import orjson
 import pytest
 
 from bench import data
-from bench.client import Client, answer, check_equal, connect, places
+from bench.client import Client, answer, around, check_equal, connect, drawn, listing
 from bench.contestants import SERVER, STARLETTE, Assignment, Contestant
 from bench.errors import BenchError
+from bench.floor import PAGES, create_pool
 from bench.load import pgbench_script
 from bench.operations import Operation, Place
 from bench.processes import Cores, free_port, serving
@@ -60,8 +61,11 @@ def started(contestant: Contestant, url: str, folder: Path) -> Iterator[Client]:
             yield client
 
 
-def test_both_answer_the_same_at_random_places(pair: Pair) -> None:
-    answers = check_equal([(SERVER, pair.service), (STARLETTE, pair.floor)], places(pair.service))
+def test_both_answer_the_same_at_random_places_and_at_odd_ones(pair: Pair) -> None:
+    every = listing(pair.service)
+    odd = around(every, asyncio.run(data.odd_items(pair.url)))
+    answers = check_equal([(SERVER, pair.service), (STARLETTE, pair.floor)], drawn(every), odd)
+    assert odd
     assert {name for name, _ in answers} == {"service", "floor"}
     assert all(one.bytes > 100 for one in answers.values())
 
@@ -70,7 +74,14 @@ def test_an_answer_that_differs_is_refused(pair: Pair) -> None:
     dialect = replace(STARLETTE.dialect, page=lambda found: STARLETTE.dialect.page(found)[::-1])
     otherwise = replace(STARLETTE, dialect=dialect)
     with pytest.raises(BenchError, match=r"page of 50 at .*: floor.* answers otherwise"):
-        check_equal([(SERVER, pair.service), (otherwise, pair.floor)], places(pair.service))
+        check_equal([(SERVER, pair.service), (otherwise, pair.floor)], drawn(listing(pair.service)))
+
+
+def test_a_short_page_is_refused(pair: Pair) -> None:
+    """Whoever answers fewer rows is fast for no merit."""
+    last = listing(pair.service)[-Operation.PAGE_50.rows :]
+    with pytest.raises(BenchError, match=r"page of 50 at .*: this service answers 49 rows"):
+        check_equal([(SERVER, pair.service)], last[:1])
 
 
 async def test_items_that_were_never_copied_or_are_sold_out_are_among_the_answers(pair: Pair) -> None:
@@ -105,7 +116,7 @@ async def ids(url: str, query: str) -> list[str]:
 
 
 async def test_pgbench_runs_the_statement_of_the_floor(pair: Pair) -> None:
-    place = places(pair.service)[0]
+    place = listing(pair.service)[7]
     page, _ = answer(pair.floor, STARLETTE.dialect, Operation.PAGE_50, place)
     statement = pgbench_script(Operation.PAGE_50).partition("\n")[2].replace(":number", "1")
     async with psql(pair.url) as connection:
@@ -113,3 +124,15 @@ async def test_pgbench_runs_the_statement_of_the_floor(pair: Pair) -> None:
         await connection.execute("INSERT INTO bench.place VALUES (1, $1, $2)", place.name, place.id)
         edges = await connection.fetchval(statement)
     assert STARLETTE.dialect.answer(Operation.PAGE_50, {"data": {"items": {"edges": orjson.loads(edges)}}}) == page
+
+
+async def test_the_floor_plans_its_statement_once(pair: Pair) -> None:
+    """A statement that is planned anew each time costs PostgreSQL twice as much: no floor to be held against."""
+    async with create_pool(pair.url, pool_size=1) as pool:
+        for _ in range(3):
+            await pool.fetchval(PAGES[50], "", "")
+        async with pool.acquire() as connection:
+            plans = await connection.fetchrow(
+                "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1", PAGES[50]
+            )
+    assert dict(plans or {}) == {"generic_plans": 3, "custom_plans": 0}

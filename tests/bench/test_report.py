@@ -4,6 +4,7 @@ from bench.load import Measurement
 from bench.operations import Operation
 from bench.report import render
 from bench.results import Results
+from bench.variations import ORDERS, first_page, last_page
 
 TITLES = {"service": "this service", "floor": "the floor", "postgraphile-tuned": "PostGraphile"}
 
@@ -54,6 +55,17 @@ def test_a_goal_is_met_or_missed_where_it_was_worst() -> None:
     assert line(report, "Goals", "everything, against PostGraphile with hand-tuned SQL").endswith("| 1.75 | met |")
     assert line(report, "Goals", "p99 at 32 connections, against p50").endswith("| 3.10 | missed |")
     assert line(report, "Goals", "memory at the end, against after warming up").endswith("| 1.04 | met |")
+
+
+def test_variations_are_held_against_random_places_and_ends_of_the_list_against_each_other() -> None:
+    titles = [page(order) for order in ORDERS for page in (first_page, last_page)]
+    rates = dict(zip(titles, (1_250, 1_000, 900, 1_000), strict=True))
+    measurements = [measured("service", 1_000), *(measured(title, rate) for title, rate in rates.items())]
+    report = render(Results(TITLES, measurements, variations=dict.fromkeys(titles, Operation.PAGE_50)))
+    assert line(report, "The service elsewhere", "first page by NAME").startswith(
+        "| first page by NAME | 1.25 | 1,250 |"
+    )
+    assert line(report, "Goals", "requests/s of the first page, against the last page").endswith("| 1.25 | missed |")
 
 
 def test_who_was_not_measured_is_said_with_the_reason() -> None:
