@@ -1,4 +1,4 @@
-"""Part two: what a page costs as the shop grows, in buffers, which no noise touches, and in time.
+"""Part two: what a page, an item or a sum costs as the shop grows, in buffers, which no noise touches, and in time.
 
 PostgreSQL itself tells the buffers (auto_explain: EXPLAIN with ANALYZE and BUFFERS of every statement as it ran), so
 nothing here depends on how the service makes its statements.
@@ -6,31 +6,25 @@ nothing here depends on how the service makes its statements.
 
 import asyncio
 import os
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
 import orjson
 
 from bench import data
-from bench.client import Client, connect
-from bench.contestants import SERVER, Assignment
+from bench.client import Client
 from bench.errors import BenchError
-from bench.growth_cases import DOCUMENT, ORDERS, PAGE, Case, cases
+from bench.growth_cases import ORDERS, Case, cases
 from bench.machine import describe
-from bench.processes import Cores, free_port, serving
+from bench.operations import ITEM
+from bench.processes import Cores
+from bench.service import service
 from bench.sql import statements
 from db.embedded import EmbeddedServer
-from resolvers.viewer import Role
-from service.tokens import issue_token
 
 SIZES = (1_000, 100_000, 1_000_000)
 REPEATS = 9
@@ -55,7 +49,7 @@ EXPLAINING = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one page: shared buffers read, statements, and the median time in ms; or why there is none."""
+    """Of one request: shared buffers read, statements, and the median time in ms; or why there is none."""
 
     buffers: int = 0
     statements: int = 0
@@ -90,28 +84,15 @@ def _measure(
 ) -> Iterator[tuple[Case, Cost]]:
     url = asyncio.run(data.create_database(server, "shop"))
     asyncio.run(data.load(url, size))
-    with _service(url, cores) as client:
-        cursors = asyncio.run(_cursors(url, client, size))
-        times: dict[Case, Cost] = {}
-        for case in cases():
-            say(f"{size:,} items: {case.title}, {case.at.value}")
-            times[case] = _timed(client, case, cursors.get(case))
+    with service(url, cores.server) as running:
+        say(f"{size:,} items: measuring")
+        starts = asyncio.run(_starts(url, running.client, size))
+        times = {case: _timed(running.client, case, starts.get(case)) for case in cases()}
     asyncio.run(_execute(url, "ALTER DATABASE shop SET auto_explain.log_min_duration = 0"))
     say(f"{size:,} items: explaining")
-    with _service(url, cores) as client, PlanLog(server, url) as log:
+    with service(url, cores.server) as running, PlanLog(server, url) as log:
         for case, cost in times.items():
-            yield case, cost if cost.failed else _explained(client, log, case, cursors.get(case), cost.ms)
-
-
-@contextmanager
-def _service(url: str, cores: Cores) -> Iterator[Client]:
-    given = Assignment(url, free_port(), secrets.token_hex(32))
-    token = issue_token(given.secret, role=Role.STAFF, company=None, ttl=timedelta(days=1), subject="bench")
-    with TemporaryDirectory(prefix="stockshift-bench-") as folder:
-        log = Path(folder) / "service.log"
-        command, environment = SERVER.command(given), SERVER.environment(given)
-        with serving(command, environment, port=given.port, core=cores.server, log=log) as process:
-            yield connect(process.url, token)
+            yield case, cost if cost.failed else _explained(running.client, log, case, starts.get(case), cost.ms)
 
 
 async def _execute(url: str, statement: str) -> None:
@@ -122,8 +103,8 @@ async def _execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def _cursors(url: str, client: Client, items: int) -> dict[Case, str]:
-    """The cursor that each case's page begins behind. The service makes it: it is asked for items of that name."""
+async def _starts(url: str, client: Client, items: int) -> dict[Case, str]:
+    """Where each case begins that does not at the start: an item's id, or its cursor."""
     found: dict[Case, str] = {}
     by_order = dict(zip(ORDERS, statements("places_in_order.sql"), strict=True))
     connection = await asyncpg.connect(url)
@@ -131,14 +112,17 @@ async def _cursors(url: str, client: Client, items: int) -> dict[Case, str]:
         for case in cases():
             position = case.position(items)
             if position is not None:
-                for row in await connection.fetch(by_order[case.order], position):
-                    found[case] = _cursor(client, case, row["id"], row["name"])
+                for id_, name in await connection.fetch(by_order[case.order], position):
+                    found[case] = _cursor(client, case, id_, name)
+            elif case.document == ITEM:
+                found[case] = await connection.fetchval(*statements("item_of_three.sql"))
     finally:
         await connection.close()
     return found
 
 
 def _cursor(client: Client, case: Case, id_: str, name: str) -> str:
+    """The service makes it: it is asked for items of that name."""
     query = (
         "query Cursor($name: String!, $after: String, $orderBy: ItemOrder) { items(first: 1000, after: $after,"
         " orderBy: $orderBy, filter: { search: $name }) { edges { cursor node { id } } } }"
@@ -152,29 +136,29 @@ def _cursor(client: Client, case: Case, id_: str, name: str) -> str:
     raise BenchError(f"the service does not find item {id_} by its name")
 
 
-def _ask(client: Client, case: Case, after: str | None) -> None:
-    client.graphql(DOCUMENT, first=PAGE, after=after, filter=case.filter or None, orderBy=case.order_by)
+def _ask(client: Client, case: Case, start: str | None) -> None:
+    client.graphql(case.document, **case.variables(start))
 
 
-def _timed(client: Client, case: Case, after: str | None) -> Cost:
+def _timed(client: Client, case: Case, start: str | None) -> Cost:
     times: list[float] = []
     begin = time.monotonic()
     try:
-        _ask(client, case, after)  # plans are made, pages are in memory
+        _ask(client, case, start)  # plans are made, pages are in memory
         while len(times) < REPEATS and (not times or time.monotonic() - begin < ENOUGH_SECONDS):
-            start = time.perf_counter()
-            _ask(client, case, after)
-            times.append((time.perf_counter() - start) * 1e3)
+            before = time.perf_counter()
+            _ask(client, case, start)
+            times.append((time.perf_counter() - before) * 1e3)
     except BenchError as error:
         return Cost(failed=error.message)
     return Cost(ms=statistics.median(times))
 
 
-def _explained(client: Client, log: "PlanLog", case: Case, after: str | None, ms: float) -> Cost:
+def _explained(client: Client, log: "PlanLog", case: Case, start: str | None, ms: float) -> Cost:
     try:
-        _ask(client, case, after)
+        _ask(client, case, start)
         log.plans()
-        _ask(client, case, after)
+        _ask(client, case, start)
     except BenchError as error:
         return Cost(failed=error.message)
     plans = [one["Plan"] for one in log.plans()]
