@@ -85,12 +85,12 @@ def profile(items: int, seconds: int, say: Callable[[str], None]) -> str:
                 os.kill(running.process.pid, signal.SIGUSR1)
                 pressed = wrk(running.process, file, connections=CONNECTIONS, seconds=seconds, seed=2)
                 os.kill(running.process.pid, signal.SIGUSR2)
-                profiles.append(_read(_awaited(out), pressed.requests, cost))
+                profiles.append(_read(awaited(out), pressed.requests, cost))
         machine = describe(server, cores, {"data": f"{items:,} items of all companies, about 3 batches each"})
     return render_profiles(profiles, machine)
 
 
-def _awaited(file: Path) -> Path:
+def awaited(file: Path) -> Path:
     deadline = time.monotonic() + WAIT_SECONDS
     while not file.exists():
         if time.monotonic() > deadline:
