@@ -54,8 +54,16 @@ def _goals(results: Results) -> str:
         for goal in GOALS:
             worst = goal.worst(results)
             wanted = f"{'at least' if goal.at_least else 'at most'} {goal.limit}"
-            verdict = "not measured" if worst is None else "met" if goal.met(worst) else "missed"
-            yield goal.name, wanted, number(worst, 2), verdict
+            if worst is None:
+                yield goal.name, wanted, NONE, "not measured"
+            else:
+                measured, where = worst
+                yield (
+                    goal.name,
+                    wanted,
+                    f"{number(measured, 2)} {where}".strip(),
+                    "met" if goal.met(measured) else "missed",
+                )
 
     return table(["goal", "wanted", "measured, where it was worst", ""], rows())
 

@@ -51,9 +51,13 @@ def test_a_goal_is_met_or_missed_where_it_was_worst() -> None:
         measured("postgraphile-tuned", 400),
     ]
     report = render(Results(TITLES, measurements))
-    assert line(report, "Goals", "a page, against the floor").endswith("| 0.70 | missed |")
-    assert line(report, "Goals", "everything, against PostGraphile with hand-tuned SQL").endswith("| 1.75 | met |")
-    assert line(report, "Goals", "p99 at 32 connections, against p50").endswith("| 3.10 | missed |")
+    assert line(report, "Goals", "a page, against the floor").endswith("| 0.70 page of 50, 32 connections | missed |")
+    assert line(report, "Goals", "everything, against PostGraphile with hand-tuned SQL").endswith(
+        "| 1.75 page of 50, 32 connections | met |"
+    )
+    assert line(report, "Goals", "p99 at 32 connections, against p50").endswith(
+        "| 3.10 page of 50, 32 connections | missed |"
+    )
     assert line(report, "Goals", "memory at the end, against after warming up").endswith("| 1.04 | met |")
 
 
@@ -65,7 +69,9 @@ def test_variations_are_held_against_random_places_and_ends_of_the_list_against_
     assert line(report, "The service elsewhere", "first page by NAME").startswith(
         "| first page by NAME | 1.25 | 1,250 |"
     )
-    assert line(report, "Goals", "requests/s of the first page, against the last page").endswith("| 1.25 | missed |")
+    assert line(report, "Goals", "requests/s of the first page, against the last page").endswith(
+        "| 1.25 by NAME | missed |"
+    )
 
 
 def test_who_was_not_measured_is_said_with_the_reason() -> None:
