@@ -8,7 +8,6 @@ import asyncpg
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.errors import StockshiftError
 
@@ -17,15 +16,23 @@ class ConnectionFailed(StockshiftError):
     """The database cannot be reached: see that the server runs and that the database URL is right."""
 
 
-def connection_failed(engine: AsyncEngine, error: Exception) -> ConnectionFailed:
-    """`error` is what engine.connect() raised."""
+class PoolFull(ConnectionFailed):
+    """Every connection of the pool stayed in use: try again, or raise connection_limit or pool_timeout."""
+
+
+def connection_failed(target: URL, error: Exception) -> ConnectionFailed:
+    """`error` is what connecting to `target` raised, or waiting for a connection of the pool."""
     cause = error.driver_exception if isinstance(error, DBAPIError) else error
-    target = engine.url
     reason, advice = (
         explain_refusal(cause, target) if isinstance(cause, asyncpg.PostgresError) else explain_failure(cause)
     )
-    place = target.host or "the local socket"
-    return ConnectionFailed(f'Cannot connect to the database "{target.database}" at {place}: {reason}; {advice}.')
+    kind = PoolFull if isinstance(error, PoolTimeout) else ConnectionFailed
+    return kind(f"Cannot connect to {name_of(target)}: {reason}; {advice}.")
+
+
+def name_of(target: URL) -> str:
+    """A database as people call it."""
+    return f'the database "{target.database}" at {target.host or "the local socket"}'
 
 
 def explain_refusal(error: asyncpg.PostgresError, target: URL) -> tuple[str, str]:

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -13,12 +14,12 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from db.connection_failed import ConnectionFailed, connection_failed
+from db.connection_failed import ConnectionFailed, PoolFull, connection_failed
 from db.keepalive import keeping_alive
 from db.tls import tls_arguments
 from db.url import DatabaseUrl
 
-__all__ = ["ConnectionFailed", "connecting", "create_engine"]
+__all__ = ["ConnectionFailed", "PoolFull", "connecting", "create_engine"]
 
 POOL_SIZE = 10
 POOL_TIMEOUT_SECONDS = 10
@@ -27,6 +28,7 @@ STATEMENT_CACHE_SIZE = 100
 # A connection that was in use a moment ago is not asked whether it lives: that would cost a round trip every time.
 PING_AFTER_SECONDS = 1.0
 PING_TIMEOUT_SECONDS = 5.0
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def create_engine(
@@ -42,28 +44,13 @@ def create_engine(
     Nothing is connected yet. Raises InvalidDatabaseUrl for a file (sslrootcert and the like) that cannot be read.
     """
     timeout_ms = statement_timeout(url, statement_timeout_ms)
-    limit = url.number("connection_limit")
     engine = create_async_engine(
-        # For people to read; connect_args say where to connect.
-        URL.create(
-            "postgresql+asyncpg",
-            username=url.user,
-            host=",".join(f"{host}:{port}" for host, port in url.hosts) or None,
-            database=url.database,
-        ),
+        shown(url),
         connect_args={
-            "host": [host for host, _ in url.hosts] or None,
-            "port": [port for _, port in url.hosts] or None,
-            "user": url.user,
-            "password": url.password,
-            "database": url.database,
-            "timeout": seconds(url, "connect_timeout", CONNECT_TIMEOUT_SECONDS),
-            "server_settings": session_settings(url, application_name, timeout_ms),
-            "connection_class": keeping_alive(url),
-            **statement_caches(url),
-            **tls_arguments(url),
+            **connect_arguments(url, session_settings(url, application_name, timeout_ms)),
+            **dialect_caches(url),
         },
-        pool_size=min(pool_size or limit or POOL_SIZE, limit or pool_size or POOL_SIZE),
+        pool_size=most_connections(url, pool_size),
         max_overflow=0,
         pool_timeout=seconds(url, "pool_timeout", POOL_TIMEOUT_SECONDS),
         pool_recycle=0 if url.flag("single_use_connections") else url.number("max_connection_lifetime") or -1,
@@ -86,8 +73,40 @@ async def connecting(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         try:
             connection = await stack.enter_async_context(engine.connect())
         except (OSError, DBAPIError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise connection_failed(engine, error) from error
+            raise connection_failed(engine.url, error) from error
         yield connection
+
+
+def shown(url: DatabaseUrl) -> URL:
+    """For people to read: it has no password, and not what says how to connect."""
+    return URL.create(
+        "postgresql+asyncpg",
+        username=url.user,
+        host=",".join(f"{host}:{port}" for host, port in url.hosts) or None,
+        database=url.database,
+    )
+
+
+def connect_arguments(url: DatabaseUrl, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of asyncpg.connect, for a session with these settings. Raises InvalidDatabaseUrl as create_engine."""
+    return {
+        "host": [host for host, _ in url.hosts] or None,
+        "port": [port for _, port in url.hosts] or None,
+        "user": url.user,
+        "password": url.password,
+        "database": url.database,
+        "timeout": seconds(url, "connect_timeout", CONNECT_TIMEOUT_SECONDS),
+        "server_settings": dict(settings),
+        "connection_class": keeping_alive(url),
+        "statement_cache_size": statement_cache_size(url),
+        **tls_arguments(url),
+    }
+
+
+def most_connections(url: DatabaseUrl, asked: int | None) -> int:
+    """Of a pool that asks for so many: never more than the URL's connection_limit."""
+    limit = url.number("connection_limit")
+    return min(asked or limit or POOL_SIZE, limit or asked or POOL_SIZE)
 
 
 def seconds(url: DatabaseUrl, name: str, default: float) -> float | None:
@@ -104,8 +123,13 @@ def statement_timeout(url: DatabaseUrl, asked_ms: int | None) -> int | None:
     return socket_timeout * 1000
 
 
-def session_settings(url: DatabaseUrl, application_name: str, timeout_ms: int | None) -> dict[str, str]:
-    """What a session starts with. Through PgBouncer only what it keeps for each of its clients."""
+def session_settings(
+    url: DatabaseUrl, application_name: str, timeout_ms: int | None, preferred: Mapping[str, str] = NONE
+) -> dict[str, str]:
+    """What a session starts with; the URL's options stand above what is `preferred`.
+
+    Through PgBouncer only what it keeps for each of its clients.
+    """
     ours = {"application_name": application_name, "timezone": "UTC"}
     if url.routing:
         ours["options"] = url.routing
@@ -113,19 +137,24 @@ def session_settings(url: DatabaseUrl, application_name: str, timeout_ms: int | 
         return {**url.settings, **ours}
     if timeout_ms is not None:
         ours["statement_timeout"] = str(timeout_ms)
-    return {"jit": "off", **url.settings, **ours}
+    return {"jit": "off", **preferred, **url.settings, **ours}
 
 
-def statement_caches(url: DatabaseUrl) -> dict[str, Any]:
-    """Sizes of the caches of the driver and of SQLAlchemy's dialect.
+def statement_cache_size(url: DatabaseUrl) -> int:
+    """How many statements each connection keeps prepared.
 
-    Without caches every statement is unnamed and parsed in the round trip that runs it. PgBouncer needs that: the
-    next transaction may be on a connection that has not seen the statement's name, or has it for another statement.
+    With 0 every statement is unnamed and parsed in the round trip that runs it. PgBouncer needs that: the next
+    transaction may be on a connection that has not seen the statement's name, or has it for another statement.
     """
     asked = url.number("statement_cache_size")
-    size = 0 if url.pooled else STATEMENT_CACHE_SIZE if asked is None else asked
+    return 0 if url.pooled else STATEMENT_CACHE_SIZE if asked is None else asked
+
+
+def dialect_caches(url: DatabaseUrl) -> dict[str, Any]:
+    """The same for SQLAlchemy's dialect, which prepares statements by itself."""
+    size = statement_cache_size(url)
     names = {} if size else {"prepared_statement_name_func": str}  # str() is the empty name
-    return {"statement_cache_size": size, "prepared_statement_cache_size": size, **names}
+    return {"prepared_statement_cache_size": size, **names}
 
 
 def replace_dead_connections(engine: AsyncEngine, *, max_idle: float) -> None:

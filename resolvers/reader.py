@@ -1,17 +1,18 @@
 """Reading: what an operation asks for in, answers out, in one statement and so of one instant."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import connecting
 from db.errors import StockshiftError
+from db.read_pool import ReadPool, Row
 from db.shape import Shape, load_shape
-from db.sqlstate import sqlstate
+from db.sqlstate import DatabaseError, sqlstate
 from resolvers.arrivals import Arrival
 from resolvers.errors import BadRequest
 from resolvers.operation import Asked, Operation
@@ -52,14 +53,15 @@ class Known:
 class Reader:
     """Answers what is asked for, knowing what the database looked like the last time it looked.
 
-    `reads` is the engine for operations that only read: one that begins no transaction saves two round trips.
+    `reads` is for operations that only read, `engine` for all others and for looking at the catalog.
     """
 
-    def __init__(self, engine: AsyncEngine, *, reads: AsyncEngine | None = None, most_rows: int = 1_000) -> None:
+    def __init__(self, engine: AsyncEngine, reads: ReadPool, *, most_rows: int = 1_000) -> None:
         self.engine = engine
-        self.reads = reads or engine
+        self.reads = reads
         self.most_rows = most_rows
         self._known: Known | None = None
+        self._looking = asyncio.Lock()
         self._seen: list[Known] = []  # latest first: a shape may come back, as the read source does
 
     @property
@@ -67,10 +69,15 @@ class Reader:
         """The labels of the database's `Status`, as far as they are known yet."""
         return self._known.shape.status_labels if self._known else ()
 
-    async def look(self) -> None:
+    async def look(self) -> Known:
         """Looks at the database anew. Raises ConnectionFailed, or NotAShop."""
         async with connecting(self.engine) as connection:
-            await self._load(connection)
+            return await self._load(connection)
+
+    async def _learn(self) -> Known:
+        """What somebody else learns meanwhile will do; if it is old already, the guard says so."""
+        async with self._looking:
+            return self._known or await self.look()
 
     async def _load(self, connection: AsyncConnection) -> Known:
         shape = await load_shape(connection)
@@ -128,38 +135,39 @@ class Reader:
                 _put(known.plans, key, made)
             return made, made.arguments(arriving or {})
 
-        return _answers(*await self._run(connection, connection.begin_nested, plan))
+        async def row(sql: str, arguments: Sequence[Any]) -> Row:
+            async with connection.begin_nested():
+                return (await connection.exec_driver_sql(sql, tuple(arguments))).one()
+
+        async def learn() -> Known:
+            async with connection.begin_nested():
+                return await self._load(connection)
+
+        return _answers(*await self._run(row, learn, plan))
 
     async def _read(self, viewer: Viewer, asked: Asked) -> tuple[Plan, Sequence[Any]]:
-        async with connecting(self.reads) as connection:
-            return await self._run(
-                connection, connection.begin, lambda known: self._plan(known, viewer, asked)
-            )
+        return await self._run(self.reads.row, self._learn, lambda known: self._plan(known, viewer, asked))
 
     async def _run(
         self,
-        connection: AsyncConnection,
-        begin: Callable[[], AsyncTransaction],
+        row: Callable[[str, Sequence[Any]], Awaitable[Row]],
+        learn: Callable[[], Awaitable[Known]],
         plan_for: Callable[[Known], tuple[Plan, tuple[Any, ...]]],
     ) -> tuple[Plan, Sequence[Any]]:
         """The plan that fits the database as it is now, and the values of its keys."""
         for _ in range(ATTEMPTS):
-            known = self._known
-            if known is None:
-                async with begin():
-                    known = await self._load(connection)
+            known = self._known or await learn()
             plan, arguments = plan_for(known)
             if not plan.keys:
                 return plan, ()
             try:
-                async with begin():
-                    row = (await connection.exec_driver_sql(plan.sql, arguments)).one()
-            except DBAPIError as error:
+                found = await row(plan.sql, arguments)
+            except DatabaseError as error:
                 if sqlstate(error) not in STALE:
                     raise
             else:
-                if row[0]:
-                    return plan, row[1:]
+                if found[0]:
+                    return plan, found[1:]
             if self._known is known:
                 self._known = None
         raise Unsettled
@@ -183,7 +191,9 @@ class Reader:
 
 
 def _answers(plan: Plan, values: Sequence[Any]) -> Answers:
-    found = {key: orjson.loads(_json(value).replace(MARK, "null")) for key, value in zip(plan.keys, values, strict=False)}
+    found = {
+        key: orjson.loads(_json(value).replace(MARK, "null")) for key, value in zip(plan.keys, values, strict=False)
+    }
     return {**plan.errors, **found}
 
 

@@ -15,7 +15,7 @@ from resolvers.viewer import Viewer
 class Context:
     """`direct` is the unpooled engine, for verification and migration; `tasks` outlive the request.
 
-    `selected` is what a mutation asks for, by the keys of its root fields.
+    `selected` is what a mutation asks for, by the keys of its root fields; `fault` is why a query cannot be answered.
     """
 
     viewer: Viewer
@@ -23,3 +23,4 @@ class Context:
     direct: AsyncEngine
     tasks: set[asyncio.Task[Any]]
     selected: dict[str, Selected] = field(default_factory=dict)
+    fault: Exception | None = None

@@ -8,7 +8,7 @@ from graphql import GraphQLError
 from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import SchemaExtension
 
-from db.engine import ConnectionFailed
+from db.engine import ConnectionFailed, PoolFull
 from db.sqlstate import is_lost, sqlstate
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.operation import Asked, Operation
@@ -19,7 +19,10 @@ from schema.context import Context
 log = logging.getLogger("stockshift.graphql")
 
 STATEMENT_TIMEOUT = "57014"
-UNAVAILABLE = "the database cannot be reached now; try again in a moment"
+UNAVAILABLE = "UNAVAILABLE"
+"""The code of an error after which nothing of the response counts: the whole operation is to be tried again."""
+AWAY = "the database cannot be reached now; try again in a moment"
+BUSY = "too much is asked at once, and no connection to the database came free in time; try again in a moment"
 
 
 class AnswerAhead(SchemaExtension):
@@ -51,11 +54,13 @@ class AnswerAhead(SchemaExtension):
             context.selected = {one.key: one for one in asked.operation.collect(asked.variables)}
             return
         planned = [one.key for one in asked.selections() if one.name in ROOTS]
+        answers: Mapping[str, object] = {}
         try:
-            answers: Mapping[str, object] = await context.reader.answer(context.viewer, asked) if planned else {}
+            if planned and context.fault is None:
+                answers = await context.reader.answer(context.viewer, asked)
         except Exception as fault:
-            answers = dict.fromkeys(planned, fault)
-        self.execution_context.root_value = answers
+            context.fault = fault
+        self.execution_context.root_value = dict.fromkeys(planned, context.fault) if context.fault else answers
 
 
 class MaskFaults(SchemaExtension):
@@ -73,6 +78,9 @@ def public(error: GraphQLError) -> GraphQLError:
     cause: BaseException | None = error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
+    away = unavailable(cause)
+    if away is not None:
+        return _coded(error, away, UNAVAILABLE)
     match cause:
         case None if error.path is None:
             return _coded(error, error.message, "BAD_REQUEST")
@@ -82,17 +90,26 @@ def public(error: GraphQLError) -> GraphQLError:
             return _coded(error, "the document nests too deep to be read", "BAD_REQUEST")
         case BadRequest() | Forbidden():
             return _coded(error, cause.message, cause.code)
-        case ConnectionFailed() | NotAShop() | Unsettled():
-            log.error("the database did not answer: %s", cause.message)
-            return _coded(error, UNAVAILABLE, "UNAVAILABLE")
-        case DBAPIError() if is_lost(cause):
-            log.error("the connection to the database was lost: %s", cause.orig)
-            return _coded(error, UNAVAILABLE, "UNAVAILABLE")
-        case DBAPIError() if sqlstate(cause) == STATEMENT_TIMEOUT:
+        case _ if sqlstate(cause) == STATEMENT_TIMEOUT:
             return _coded(error, "the database took too long over this query; ask for fewer rows or fields", "TIMEOUT")
     fault = uuid.uuid4().hex
     log.error("fault %s at %s", fault, error.path, exc_info=cause)
     return _coded(error, f"something failed on our side; quote {fault} to whoever runs this service", "FAULT", fault)
+
+
+def unavailable(cause: BaseException | None) -> str | None:
+    """What to tell a client who cannot be answered at all now; None if that is not the matter."""
+    match cause:
+        case PoolFull():
+            log.warning("a client was sent away: %s", cause.message)
+            return BUSY
+        case ConnectionFailed() | NotAShop() | Unsettled():
+            log.error("the database did not answer: %s", cause.message)
+            return AWAY
+        case DBAPIError() if is_lost(cause):
+            log.error("the connection to the database was lost: %s", cause.orig)
+            return AWAY
+    return None
 
 
 def _coded(error: GraphQLError, message: str, code: str, fault: str | None = None) -> GraphQLError:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any
 
+import asyncpg
 import orjson
 from cross_web import HTTPException
 from graphql import GraphQLError
@@ -22,7 +23,7 @@ from resolvers.reader import Reader
 from resolvers.viewer import Viewer
 from schema import Schema, build_schema
 from schema.context import Context
-from schema.extensions import public
+from schema.extensions import UNAVAILABLE, public, unavailable
 from service.graphiql import graphiql_page
 from service.keys import TokenKeysUnavailable
 from service.runtime import NO_ANSWER, Runtime
@@ -40,6 +41,11 @@ MEMBERS: Mapping[str, tuple[type, ...]] = {
     "extensions": (dict, NoneType),
 }
 """What a request may hold. Whether anything else is refused is the view's to say, plan or not."""
+RETRY_SECONDS = "1"
+
+
+class Unavailable(HTTPException):
+    """The database cannot be asked now."""
 
 
 class View(GraphQL[Context, None]):
@@ -51,7 +57,8 @@ class View(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         viewer: Viewer = request.state.viewer
-        return Context(viewer, self.runtime.reader, self.runtime.direct, self.runtime.tasks)
+        runtime = self.runtime
+        return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, fault=request.state.fault)
 
     def parse_json(self, data: str | bytes) -> Any:
         """The request's body, or its variables."""
@@ -72,8 +79,11 @@ class View(GraphQL[Context, None]):
         return response
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """No `data` key when nothing was executed."""
+        """No `data` key when nothing was executed. Raises Unavailable when the database could not be asked."""
         errors = result.errors or []
+        for error in errors:
+            if (error.extensions or {}).get("code") == UNAVAILABLE:
+                raise Unavailable(503, error.message)
         if isinstance(result, PreExecutionError):
             return {"errors": [public(error).formatted for error in errors]}
         answer: GraphQLHTTPResponse = {"errors": [error.formatted for error in errors]} if errors else {}
@@ -97,9 +107,14 @@ def media_type(request: Request | WebSocket) -> str:
 
 
 def failure(request: Request, status: int, message: str, code: str, **headers: str) -> Response:
-    """An error in the form of GraphQL, from before there was an operation."""
+    """An error in the form of GraphQL that stands for the whole response."""
     body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
     return Response(body, status, headers, media_type=media_type(request))
+
+
+def turned_away(request: Request, message: str) -> Response:
+    """Nothing of the operation was answered, and soon it may be."""
+    return failure(request, 503, message, UNAVAILABLE, **{"Retry-After": RETRY_SECONDS})
 
 
 class Endpoint:
@@ -126,12 +141,14 @@ class Endpoint:
             headers = {"WWW-Authenticate": "Bearer"}
             return failure(request, 401, error.message, "UNAUTHENTICATED", **headers)
         except TokenKeysUnavailable as error:
-            return failure(request, 503, error.message, "UNAVAILABLE")
-        body = await self._planned(request)
-        if body is not None:
-            return Response(body, headers={PATH: "plan"}, media_type=media_type(request))
+            return turned_away(request, error.message)
+        planned = await self._planned(request)
+        if planned is not None:
+            return planned
         try:
             return await (await self._view(request.state.runtime)).run(request)
+        except Unavailable as error:
+            return turned_away(request, error.reason)
         except HTTPException as error:
             if isinstance(error.__cause__, InvalidOperationTypeError):  # a mutation, which a GET must not make
                 return failure(request, 405, error.reason, "BAD_REQUEST", Allow="POST")
@@ -139,18 +156,30 @@ class Endpoint:
         except RecursionError:
             return failure(request, 400, "the document nests too deep to be read", "BAD_REQUEST")
 
-    async def _planned(self, request: Request) -> bytes | None:
-        """The response in bytes, if the reader has a plan; None leaves the operation, and every error, to the view."""
+    async def _planned(self, request: Request) -> Response | None:
+        """The response in bytes, if the reader has a plan; None leaves the operation, and what is wrong, to the view.
+
+        What the database failed at is not asked of it again: the view is told.
+        """
+        request.state.fault = None
         if request.method != "POST" or not request.headers.get("content-type", "").startswith(JSON):
             return None
-        with suppress(*NO_ANSWER, ValueError, TypeError, AttributeError, KeyError, GraphQLError, RecursionError):
+        body = None
+        try:
             asked = orjson.loads(await request.body())
             if all(isinstance(asked.get(name), kinds) for name, kinds in MEMBERS.items()):
                 reader: Reader = request.state.runtime.reader
-                return await reader.answer_bytes(
+                body = await reader.answer_bytes(
                     request.state.viewer, asked["query"], asked.get("operationName"), asked.get("variables")
                 )
-        return None
+        except (*NO_ANSWER, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
+            why = unavailable(fault)
+            if why is not None:
+                return turned_away(request, why)
+            request.state.fault = fault
+        except (ValueError, TypeError, AttributeError, KeyError, GraphQLError, RecursionError):
+            return None
+        return None if body is None else Response(body, headers={PATH: "plan"}, media_type=media_type(request))
 
     async def _view(self, runtime: Runtime) -> View:
         """A view of the schema whose statuses are the database's labels, as soon as they can be known."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import create_engine
 from db.errors import StockshiftError
+from db.read_pool import ReadPool
 from db.url import DatabaseUrl
 from resolvers.reader import Reader
 from service.settings import Settings
@@ -44,14 +45,19 @@ async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtim
         pool_size=2,
         statement_timeout_ms=0,
     )
-    # Through a pooler the statement timeout is a transaction's, so there must be one.
-    reads = pooled if url.pooled else pooled.execution_options(isolation_level="AUTOCOMMIT")
-    runtime = Runtime(Reader(pooled, reads=reads, most_rows=settings.max_page), direct)
+    reads = ReadPool(
+        url,
+        application_name="stockshift serve",
+        size=settings.pool_size,
+        statement_timeout_ms=settings.statement_timeout_ms,
+    )
+    runtime = Runtime(Reader(pooled, reads, most_rows=settings.max_page), direct)
     try:
         yield runtime
     finally:
         for task in runtime.tasks:
             task.cancel()
         await asyncio.gather(*runtime.tasks, return_exceptions=True)
+        await reads.close()
         await pooled.dispose()
         await direct.dispose()

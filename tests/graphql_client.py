@@ -1,6 +1,6 @@
 """Asking GraphQL in tests: in process through the real schema, or over HTTP through the real application."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +12,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Receive, Scope, Send
 
+from db.read_pool import ReadPool, Row
+from db.url import DatabaseUrl
 from resolvers.reader import Reader
 from resolvers.viewer import Role, Viewer
 from schema import build_schema
@@ -79,16 +81,31 @@ class Client:
         return self.statements[before:]
 
 
+class NotedReads(ReadPool):
+    """Its statements as well."""
+
+    statements: list[str]
+
+    async def row(self, sql: str, arguments: Sequence[Any] = ()) -> Row:
+        self.statements.append(sql)
+        return await super().row(sql, arguments)
+
+
 @asynccontextmanager
 async def client_of(url: str, *, most_rows: int = 1_000, **limits: int) -> AsyncIterator[Client]:
     async with engine_on(url) as engine:
-        client = Client(engine, Reader(engine, most_rows=most_rows), limits=limits)
+        reads = NotedReads(DatabaseUrl.parse(url), application_name="stockshift test reads")
+        client = Client(engine, Reader(engine, reads, most_rows=most_rows), limits=limits)
+        reads.statements = client.statements
 
         def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             client.statements.append(statement)
 
         event.listen(engine.sync_engine, "before_cursor_execute", note)
-        yield client
+        try:
+            yield client
+        finally:
+            await reads.close()
 
 
 @dataclass(frozen=True)

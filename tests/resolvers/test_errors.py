@@ -9,7 +9,7 @@ import pytest
 
 from tests.graphql_client import client_of, web_on
 from tests.migration.support import until
-from tests.support import psql
+from tests.support import Connection, psql
 
 NEWER = "application/graphql-response+json"
 
@@ -75,21 +75,42 @@ async def test_a_query_that_takes_too_long_is_a_timeout(stock_url: str, caplog: 
     assert not caplog.records
 
 
-async def test_a_connection_that_is_lost_is_unavailable_and_the_next_operation_has_another(stock_url: str) -> None:
+async def end_waiting(connection: Connection) -> None:
+    """Ends the connection that waits for a lock on items."""
+    killer = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass"
+
+    async def ended() -> bool:
+        return bool(await connection.fetch(killer))
+
+    await until(ended, "the query waits for the lock")
+
+
+async def test_a_read_whose_connection_is_lost_is_made_once_more_on_a_new_one(stock_url: str) -> None:
     async with client_of(stock_url) as client, psql(stock_url) as connection:
         await client.ask("{ items { totalCount } }")
         async with connection.transaction():
             await connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
-            killer = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass"
-            asking = asyncio.create_task(client.answer("{ items { totalCount } }"))
+            asking = asyncio.create_task(client.ask("{ items { totalCount } }"))
+            await end_waiting(connection)
+        assert await asking == {"items": {"totalCount": 4}}
 
-            async def killed() -> bool:
-                return bool(await connection.fetch(killer))
 
-            await until(killed, "the query waits for the lock")
-            answer = await asking
-        assert answer.codes == ["UNAVAILABLE"]
-        assert await client.ask("{ items { totalCount } }") == {"items": {"totalCount": 4}}
+async def test_a_connection_that_is_lost_twice_is_unavailable_and_the_next_operation_has_another(
+    stock_url: str,
+) -> None:
+    async with web_on(stock_url) as web, psql(stock_url) as connection:
+        for _ in range(2):  # without a plan, then with
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+                asking = asyncio.create_task(web.post("{ items { totalCount } }"))
+                await end_waiting(connection)
+                await end_waiting(connection)
+                response = await asking
+            assert response.status_code == 503
+            assert response.headers["retry-after"] == "1"
+            assert [error["extensions"] for error in response.json()["errors"]] == [{"code": "UNAVAILABLE"}]
+            assert "data" not in response.json()
+            assert (await web.post("{ items { totalCount } }")).json() == {"data": {"items": {"totalCount": 4}}}
 
 
 async def test_a_database_that_is_away_is_unavailable_and_is_not_named(
