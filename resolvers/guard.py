@@ -4,22 +4,19 @@ What the statement assumes to be there, it proves by using it; an error says whe
 missing must be looked for. So a database that has everything is asked for its labels and its read source alone.
 """
 
-from sqlalchemy import ColumnElement, Text, and_, exists, func, literal, literal_column, null, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, Text, and_, exists, func, literal_column, null, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from db import tables
 from db.shape import READ_TABLES, Shape
+from resolvers.sql import constant
 
-LABELS = literal_column(
-    "ARRAY(SELECT enumlabel::text FROM pg_catalog.pg_enum"
-    " WHERE enumtypid = to_regtype('public.\"Status\"') ORDER BY enumsortorder)",
-    ARRAY(Text),
-)
+LABELS = literal_column('enum_range(NULL::public."Status")::text[]', ARRAY(Text))
 
 
 def guard(shape: Shape) -> ColumnElement[bool]:
     """True in the database as long as this shape fits it."""
-    conditions = [literal(list(shape.status_labels), ARRAY(Text)) == LABELS]
+    conditions = [LABELS == array([constant(label) for label in shape.status_labels], type_=Text)]
     for table in READ_TABLES:
         present = shape.columns.get(table.fullname)
         if present is None:
@@ -30,7 +27,7 @@ def guard(shape: Shape) -> ColumnElement[bool]:
             conditions.append(~_some_column(table.fullname, absent))
     if shape.expanded:
         source = select(tables.setting.c.read_source).scalar_subquery()
-        conditions.append(func.coalesce(source, "AUTO") == literal(shape.read_source))
+        conditions.append(func.coalesce(source, constant("AUTO")) == constant(shape.read_source))
     return and_(*conditions)
 
 

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Double,
     FromClause,
     Select,
-    and_,
     case,
     cast,
     exists,
@@ -65,43 +64,43 @@ class ItemRow(Row):
         has_batch = exists().select_from(own).where(mine).correlate_except(own)
         return or_(has_batch, self.scope.copied(self.c.id))
 
-    def lines(self, *, placed: bool = False) -> Select[Any]:
+    def lines(self, *, placed: bool = False, of_all: bool = False) -> Select[Any]:
         """`status`, `quantity`, `locationId` and `value` (USD, freight included) of each stock line.
 
         Its batches; where there is none and the item was never copied, one line of the legacy columns. In one pass over
         the batches, which is what a page of items is made of. `placed` adds `id` and `name` of the line's location, if
-        there is one that may be seen.
+        there is one that may be seen. `of_all` items they are joined, not of the one that the SELECT stands beside.
         """
-        legacy: dict[str, Value] = {
-            "status": self.scope.known_status(self.c.status),
-            "quantity": func.coalesce(self.c.quantityInStock, 0),
-            "locationId": self.c.locationId,
-            "value": _value(self.c.quantityInStock, self.c.costPerUnitUSD, self.c.freightCostUSD),
-        }
+        legacy = self.legacy_line()
         if placed:
             legacy |= {name: self._place(name) for name in PLACE}
+        beside: FromClause = self.table if of_all else select(literal_column("1")).subquery(self.scope.name("once"))
         if not self.may_use_batches:
-            return select(*[value.label(name) for name, value in legacy.items()]).correlate(self.table)
+            lines = select(*[value.label(name) for name, value in legacy.items()]).select_from(beside)
+            return lines if of_all else lines.correlate(self.table)
         own, mine = self.scope.batches_of(self.c.id)
-        batch_values: dict[str, Value] = {
-            "status": own.c.status,
-            "quantity": own.c.quantity,
-            "locationId": own.c.locationId,
-            "value": _value(own.c.quantity, own.c.costPerUnitUSD, own.c.freightCostUSD),
-        }
+        batch_values = batch_line(own)
         batches = own
         if placed:
             known = self.scope.locations()
             batches = own.outerjoin(known, known.c.id == own.c.locationId)
             batch_values |= {name: known.c[name] for name in PLACE}
-        once = select(literal_column("1")).subquery(self.scope.name("once"))
         none = own.c.id.is_(null())
-        return (
+        lines = (
             select(*[case((none, legacy[name]), else_=batch_values[name]).label(name) for name in legacy])
-            .select_from(once.outerjoin(batches, mine))
+            .select_from(beside.outerjoin(batches, mine))
             .where(or_(not_(none), not_(self.scope.copied(self.c.id))))
-            .correlate(self.table)
         )
+        return lines if of_all else lines.correlate(self.table)
+
+    def legacy_line(self) -> dict[str, Value]:
+        """The line that an item's own columns make."""
+        return {
+            "status": self.scope.known_status(self.c.status),
+            "quantity": func.coalesce(self.c.quantityInStock, 0),
+            "locationId": self.c.locationId,
+            "value": _value(self.c.quantityInStock, self.c.costPerUnitUSD, self.c.freightCostUSD),
+        }
 
     def _place(self, name: str) -> Value:
         """Of the legacy location. Looked up in the CASE of the items that still answer from it, and for no other."""
@@ -112,16 +111,10 @@ class ItemRow(Row):
         """The item's relation, joined with the sums over its lines that were asked for."""
         if not self._sums:
             return self.table
-        line = self._in_order_of_places() if self._placed else self.lines().subquery(self.scope.name("line"))
+        # OFFSET keeps the lines a table of their own: else each sum would work out each of its columns anew.
+        line = self.lines(placed=self._placed).offset(literal_column("0")).subquery(self.scope.name("line"))
         sums = select(*[value(line).label(name) for name, value in self._sums.items()])
         return self.table.outerjoin(sums.correlate(self.table).lateral(self._stock), true())
-
-    def _in_order_of_places(self) -> FromClause:
-        """The lines with `first` on one of those at each location: DISTINCT would sort them for each sum anew."""
-        line = self.lines(placed=True).subquery(self.scope.name("line"))
-        before = func.lag(line.c.id).over(order_by=[line.c.name, line.c.id])
-        first = and_(line.c.id.is_not(null()), before.is_distinct_from(line.c.id))
-        return select(line, first.label("first")).subquery(self.scope.name("line"))
 
     def _sum(self, name: str, value: Callable[[FromClause], Value], type_: TypeEngine[Any]) -> Value:
         self._sums[name] = value
@@ -161,12 +154,8 @@ class ItemRow(Row):
     def locations(self, selected: Selected) -> Value:
         """The lines' distinct locations, by name then id."""
         self._placed = True
-
-        def listed(line: FromClause) -> Value:
-            shown = json_object(Row(self.scope, line), place.LOCATION, selected.children)
-            return json_list(shown, line.c.name, line.c.id, where=line.c.first).value
-
-        return self._sum(self.scope.name("locations"), listed, JSON_TEXT)
+        name = self.scope.name("locations")
+        return self._sum(name, lambda line: place.location_set(line, selected).value, JSON_TEXT)
 
     def grouped(
         self, group: Callable[[Scope, FromClause, Selected], Select[Any]], selected: Selected, *, placed: bool = False
@@ -188,6 +177,16 @@ class ItemRow(Row):
             lambda page: Row(self.scope, page),
             batch.BATCH,
         )
+
+
+def batch_line(own: FromClause) -> dict[str, Value]:
+    """The line that a batch is."""
+    return {
+        "status": own.c.status,
+        "quantity": own.c.quantity,
+        "locationId": own.c.locationId,
+        "value": _value(own.c.quantity, own.c.costPerUnitUSD, own.c.freightCostUSD),
+    }
 
 
 def _value(quantity: Value, cost: Value, freight: Value) -> Value:
@@ -219,7 +218,7 @@ def quantity_by_location(scope: Scope, line: FromClause, selected: Selected) -> 
         return case((row.c.id.is_not(null()), json_object(Row(scope, row), place.LOCATION, of.children).value))
 
     fields: Fields[FromClause] = {"location": location, "quantity": _of_group("quantity")}
-    return select(json_list(json_object(group, fields, selected.children), group.c.name, group.c.id).value)
+    return select(json_list(json_object(group, fields, selected.children), *place.in_order(group)).value)
 
 
 def _of_group(name: str) -> Callable[[FromClause, Selected], Value]:

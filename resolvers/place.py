@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, FromClause, select
+from sqlalchemy import FromClause, collate, null, select
 
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import Fields, Value, column, json_list, json_object
+from resolvers.sets import hole, json_set
+from resolvers.sql import Fields, HasColumns, Json, Value, column, json_list, json_object
 
 LOCATION: Fields[Row] = {"id": column("id"), "name": column("name")}
 USER: Fields[Row] = {"id": column("id"), "name": column("name")}
@@ -29,10 +30,18 @@ def user(scope: Scope, id_: Value, selected: Selected) -> Value:
     return one(Scope.users, USER, scope, id_, selected)
 
 
-def locations(
-    scope: Scope, selected: Selected, which: Callable[[FromClause], ColumnElement[bool]] | None = None
-) -> Value:
-    """Locations as a list, by name then id; `which` narrows them."""
+def locations(scope: Scope, selected: Selected) -> Value:
+    """All locations, by name then id."""
     row = Row(scope, scope.locations())
-    query = select(json_list(json_object(row, LOCATION, selected.children), row.c.name, row.c.id).value)
-    return (query if which is None else query.where(which(row.table))).scalar_subquery()
+    return select(json_list(json_object(row, LOCATION, selected.children), *in_order(row)).value).scalar_subquery()
+
+
+def in_order(row: HasColumns) -> list[Value]:
+    """By name then id, in the order of code points: that of the sets in resolvers/sets.py, and of any server."""
+    return [collate(row.c.name, "C"), collate(row.c.id, "C")]
+
+
+def location_set(line: HasColumns, selected: Selected) -> Json:
+    """The distinct locations, by name then id, of lines that have their `id` and `name`."""
+    template = json_object(None, {"name": lambda _, __: hole(0), "id": lambda _, __: hole(1)}, selected.children)
+    return json_set(template, line.c.name, line.c.id, where=line.c.id.is_not(null()))

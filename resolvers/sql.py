@@ -59,7 +59,7 @@ def json_object(row: Row, fields: Fields[Row], selected: Iterable[Selected]) -> 
         if child.name == "__typename":
             parts.append(f'"{child.parent}"')
         else:
-            parts += _written(fields[child.name](row, child), MARK if child.required else "null")
+            parts += json_parts(fields[child.name](row, child), null=MARK if child.required else "null")
     return Json((*parts, "}") if parts else ("{}",))
 
 
@@ -86,7 +86,7 @@ def constant(text: str) -> Value:
     return literal_column(f"{escaped}'", Text())
 
 
-def _written(value: Value | Json, null: str) -> tuple[str | Value, ...]:
+def json_parts(value: Value | Json, null: str) -> tuple[str | Value, ...]:
     """A value as JSON, with `null` in place of NULL."""
     if isinstance(value, Json):
         return value.parts
