@@ -41,7 +41,8 @@ READ_TABLES = (
 
 COLUMNS = text(
     """
-    SELECT n.nspname || '.' || c.relname AS relation, array_agg(a.attname::text) AS columns
+    SELECT n.nspname || '.' || c.relname AS relation, array_agg(a.attname::text) AS columns,
+           bool_or(a.attname = 'status' AND a.atttypid = to_regtype('public."Status"')) AS has_status
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -60,11 +61,15 @@ LABELS = text(
 
 @dataclass(frozen=True)
 class Shape:
-    """`columns` by relation (`schema.name`), an absent relation having none; `status_labels` in the enum's order."""
+    """`columns` by relation (`schema.name`), an absent relation having none; `status_labels` in the enum's order.
+
+    `status_is_enum`: an item's status is of the type `Status`, not a text.
+    """
 
     columns: Mapping[str, frozenset[str]]
     status_labels: tuple[str, ...]
     read_source: ReadSource
+    status_is_enum: bool
 
     @property
     def expanded(self) -> bool:
@@ -117,11 +122,12 @@ class Shape:
 async def load_shape(connection: AsyncConnection) -> Shape:
     """Looks at the catalog, and at the read source if it is stored; two or three small statements."""
     relations = [table.fullname for table in READ_TABLES]
-    rows = await connection.execute(COLUMNS, {"relations": relations})
+    rows = (await connection.execute(COLUMNS, {"relations": relations})).all()
     columns = {row.relation: frozenset(row.columns) for row in rows}
     labels = tuple((await connection.execute(LABELS)).scalars())
     read_source: ReadSource = "AUTO"
     if "read_source" in columns.get(tables.setting.fullname, ()):
         stored = await connection.scalar(select(tables.setting.c.read_source))
         read_source = "LEGACY" if stored == "LEGACY" else "AUTO"
-    return Shape(columns, labels, read_source)
+    status_is_enum = any(row.has_status for row in rows if row.relation == tables.items.fullname)
+    return Shape(columns, labels, read_source, status_is_enum)

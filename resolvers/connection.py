@@ -1,6 +1,6 @@
 """Pages by keyset (Relay's cursor connections): stable while rows are inserted, as quick at the end as at the start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
@@ -76,6 +77,7 @@ class Rows(Generic[RowT]):
     where: list[ColumnElement[bool]]
     order: Order
     outer: FromClause | None = None  # the row that these belong to, when they are nested in one
+    or_else: "Sequence[Rows[RowT]]" = ()  # other ways to find the same rows; conditions see to it that one finds them
 
     def select(self, *columns: Value) -> Select[*tuple[Any, ...]]:
         query = select(*columns).where(*self.where)
@@ -89,8 +91,12 @@ def connection(
     rows: Callable[[], Rows[RowT]],
     show: Callable[[FromClause], RowT],
     fields: Fields[RowT],
+    counted: Callable[[], Rows[RowT]] | None = None,
 ) -> Json | Value:
-    """A page of `rows`, whose nodes `show` makes of the page's relation and `fields` answers."""
+    """A page of `rows`, whose nodes `show` makes of the page's relation and `fields` answers.
+
+    `counted` are the same rows for their count, if that is better looked for in another way than a page.
+    """
     shown = rows()
     page = Page.of(scope, selected, shown)
     row = show(page.table)
@@ -103,7 +109,7 @@ def connection(
             json_object(row, edge, edges.children), *page.in_order(), where=page.within
         ),
         "pageInfo": lambda _, info: json_object(None, page.info(), info.children),
-        "totalCount": lambda _, __: rows().select(func.count()).scalar_subquery(),
+        "totalCount": lambda _, __: (counted or rows)().select(func.count()).scalar_subquery(),
     }
     answer = json_object(None, answers, selected.children)
     if not (selected.asks("edges") or selected.asks("pageInfo")):
@@ -131,15 +137,25 @@ class Page:
         """Raises BadRequest."""
         order, size, after = rows.order, page_size(scope, selected), selected.arguments.get("after")
         counted = selected.asks("pageInfo")
-        columns = [*rows.table.c, order.key.label("page_key"), order.tie.label("page_tie")]
-        if counted:
-            columns.append(func.row_number().over(order_by=order.columns()).label("page_position"))
-        here = rows.select(*columns)
-        if after is not None:
-            here = here.where(order.after(scope, after))
         # Written out: PostgreSQL plans a page of fifty otherwise than one of who knows how many.
         most: Value = literal_column(str(size + counted), Integer())
-        table = here.order_by(*order.columns()).limit(most).subquery(scope.name("page"))
+
+        def found(way: Rows[Any], *columns: Value) -> Select[*tuple[Any, ...]]:
+            by = way.order
+            here = way.select(*way.table.c, by.key.label("page_key"), by.tie.label("page_tie"), *columns)
+            if after is not None:
+                here = here.where(by.after(scope, after))
+            return here.order_by(*by.columns()).limit(most)
+
+        def position(by: Order) -> list[Value]:
+            return [func.row_number().over(order_by=by.columns()).label("page_position")] if counted else []
+
+        here = found(rows, *position(order))
+        if rows.or_else:
+            each = union_all(*[found(way) for way in (rows, *rows.or_else)]).subquery(scope.name("page"))
+            by = Order(order.name, each.c.page_key, each.c.page_tie, order.descending)
+            here = select(*each.c, *position(by)).order_by(*by.columns()).limit(most)
+        table = here.subquery(scope.name("page"))
         return cls(table, order.name, size, order.descending, after is None, counted)
 
     @property

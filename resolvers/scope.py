@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, bindparam, case, cast, exists, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    case,
+    cast,
+    exists,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
@@ -84,13 +96,20 @@ class Scope:
 
     def batches_of(self, item_id: ColumnElement[str]) -> tuple[FromClause, ColumnElement[bool]]:
         """The batches of an item that came out of this scope: the relation, and what holds of them."""
-        batch = self.shape.relation(tables.stock_batches, self.name("batch"))
+        batch = self.any_batch()
         return batch, batch.c.itemId == item_id
+
+    def any_batch(self) -> FromClause:
+        """Everybody's batches: to look up which items might be meant, and then ask `items` for these."""
+        return self.shape.relation(tables.stock_batches, self.name("batch"))
 
     def copied(self, item_id: ColumnElement[str]) -> ColumnElement[bool]:
         """The item was ever copied: it is in the copy ledger."""
+        return exists(self.ledger_entry(item_id))
+
+    def ledger_entry(self, item_id: ColumnElement[str]) -> Select[int]:
         ledger = self._ledger()
-        return exists().where(ledger.c.item_id == item_id).correlate_except(ledger)
+        return select(literal_column("1")).where(ledger.c.item_id == item_id).correlate_except(ledger)
 
     def is_opening_batch(self, batch_id: ColumnElement[str]) -> ColumnElement[bool]:
         ledger = self._ledger()

@@ -106,4 +106,4 @@ async def test_a_change_of_quantity_touches_no_index(items_url: str) -> None:
     async with psql(items_url) as connection, connection.transaction():
         await connection.execute('UPDATE items SET "quantityInStock" = "quantityInStock" - 1, "updatedAt" = now()')
         counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'items'"
-        assert tuple(await connection.fetchrow(counted)) == (7, 7)
+        assert await connection.fetch(counted) == [(7, 7)]
