@@ -25,7 +25,7 @@ from bench.service import service
 
 CONNECTIONS = 16
 WARM_SHARE = 0.1  # of the requests, after which memory is to stay as it is
-MIX = {Operation.ITEM: 18_000, Operation.PAGE_50: 1_600, Operation.PAGE_1000: 50}
+MIX = {Operation.ITEM: 18_860, Operation.PAGE_50: 1_000, Operation.PAGE_1000: 20}
 """Requests of a slice, which are drawn from at random; so many beside them are of documents never seen before."""
 NEW_DOCUMENTS = 120
 

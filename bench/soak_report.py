@@ -15,7 +15,7 @@ def render_soak(soak: Soak) -> str:
     )
     mixed = (
         f"{soak.requests:,} requests at {CONNECTIONS} connections, {soak.requests / soak.seconds:,.0f}/s:"
-        f" nine in ten an item with its batches, others pages, and a few each of {soak.documents:,} documents that were"
+        f" 19 in 20 an item with its batches, others pages, and a few each of {soak.documents:,} documents that were"
         f" new to it. CPU of a request: {soak.server_cpu_ms:.2f} ms of the service, {soak.database_cpu_ms:.2f} ms of"
         " PostgreSQL."
     )
