@@ -4,6 +4,8 @@ What the statement assumes to be there, it proves by using it; an error says whe
 missing must be looked for. So a database that has everything is asked for its labels and its read source alone.
 """
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, Text, and_, exists, func, literal_column, null, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
@@ -16,7 +18,8 @@ LABELS = literal_column('enum_range(NULL::public."Status")::text[]', ARRAY(Text)
 
 def guard(shape: Shape) -> ColumnElement[bool]:
     """True in the database as long as this shape fits it."""
-    conditions = [LABELS == array([constant(label) for label in shape.status_labels], type_=Text)]
+    labels: array[Any] = array([constant(label) for label in shape.status_labels], type_=Text())
+    conditions = [labels == LABELS]
     for table in READ_TABLES:
         present = shape.columns.get(table.fullname)
         if present is None:

@@ -109,12 +109,13 @@ class ItemRow(Row):
 
     def source(self) -> FromClause:
         """The item's relation, joined with the sums over its lines that were asked for."""
+        source = super().source()
         if not self._sums:
-            return self.table
+            return source
         # OFFSET keeps the lines a table of their own: else each sum would work out each of its columns anew.
         line = self.lines(placed=self._placed).offset(literal_column("0")).subquery(self.scope.name("line"))
         sums = select(*[value(line).label(name) for name, value in self._sums.items()])
-        return self.table.outerjoin(sums.correlate(self.table).lateral(self._stock), true())
+        return source.outerjoin(sums.correlate(self.table).lateral(self._stock), true())
 
     def _sum(self, name: str, value: Callable[[FromClause], Value], type_: TypeEngine[Any]) -> Value:
         self._sums[name] = value
@@ -250,7 +251,7 @@ ITEM: Fields[ItemRow] = {
 LEGACY: Fields[ItemRow] = {
     "quantityInStock": column("quantityInStock"),
     "status": lambda item, _: item.scope.known_status(item.c.status),
-    "location": lambda item, selected: place.location(item.scope, item.c.locationId, selected),
+    "location": place.location,
     "costPerUnitUSD": column("costPerUnitUSD"),
     "freightCostUSD": column("freightCostUSD"),
 }

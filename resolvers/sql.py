@@ -122,7 +122,9 @@ def instant(timestamp: Value) -> Value:
     A time out of the years 1 to 9999 has no such text; it is answered in PostgreSQL's words, as `infinity` is.
     """
     usual = and_(timestamp >= YEAR_1, timestamp < YEAR_10000)
-    return case((usual, func.to_char(timestamp, constant('YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))), else_=cast(timestamp, Text))
+    return case(
+        (usual, func.to_char(timestamp, constant('YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))), else_=cast(timestamp, Text)
+    )
 
 
 YEAR_1: Value = literal_column("timestamp '0001-01-01'")
