@@ -56,12 +56,12 @@ class Order:
         return here < there if self.descending else here > there
 
 
-def page_size(scope: Scope, selected: Selected) -> int:
+def page_size(selected: Selected, most_rows: int) -> int:
     """Raises BadRequest. A `first` of null is as if none were given to a field that says no default."""
     first = selected.arguments.get("first")
     size = DEFAULT_ROWS if first is None else first
-    if not 0 <= size <= scope.most_rows:
-        raise BadRequest(f"first: {size} rows are asked for; a page has 0 to {scope.most_rows}")
+    if not 0 <= size <= most_rows:
+        raise BadRequest(f"first: {size} rows are asked for; a page has 0 to {most_rows}")
     return int(size)
 
 
@@ -135,7 +135,7 @@ class Page:
     @classmethod
     def of(cls, scope: Scope, selected: Selected, rows: Rows[Any]) -> "Page":
         """Raises BadRequest."""
-        order, size, after = rows.order, page_size(scope, selected), selected.arguments.get("after")
+        order, size, after = rows.order, page_size(selected, scope.most_rows), selected.arguments.get("after")
         counted = selected.asks("pageInfo")
         # Written out: PostgreSQL plans a page of fifty otherwise than one of who knows how many.
         most: Value = literal_column(str(size + counted), Integer())

@@ -1,7 +1,7 @@
 """Reading: what an operation asks for in, answers out, in one statement and so of one instant."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,10 +105,13 @@ class Reader:
     async def answer_bytes(
         self, viewer: Viewer, source: str, name: str | None, variables: Mapping[str, Any] | None
     ) -> bytes | None:
-        """The whole response to an operation that was asked before; None when graphql-core must answer it."""
+        """The whole response to an operation that has a plan; None when graphql-core must answer it.
+
+        What has a plan was found affordable, and costs the same for all values that the plan fits.
+        """
         operation = self.recall(source, name)
         asked = operation.asked(variables) if operation and operation.is_query else None
-        if asked is None:
+        if asked is None or not self._known or _key(viewer, asked) not in self._known.plans:
             return None
         plan, values = await self._read(viewer, asked)
         if not plan.whole:
@@ -174,9 +177,8 @@ class Reader:
 
     def _plan(self, known: Known, viewer: Viewer, asked: Asked) -> tuple[Plan, tuple[Any, ...]]:
         """The plan for what is asked, and its arguments. If these are refused, a plan for them alone says why."""
-        scoped = viewer.company is not None
-        key = (asked.operation, asked.shape, viewer.role, scoped)
-        company = Arrival(COMPANY) if scoped else None
+        key = _key(viewer, asked)
+        company = None if viewer.company is None else Arrival(COMPANY)
         arriving = {**asked.variables, COMPANY[0]: {COMPANY[1]: viewer.company}}
         plan = known.plans.get(key)
         if plan is None:
@@ -188,6 +190,11 @@ class Reader:
             values = asked.operation.collect(asked.variables)
             told = make_plan(Scope(known.shape, viewer.company, self.most_rows), viewer, values)
             return told, told.arguments({})
+
+
+def _key(viewer: Viewer, asked: Asked) -> Hashable:
+    """All that a plan depends on, besides the database's shape."""
+    return asked.operation, asked.shape, viewer.role, viewer.company is None
 
 
 def _answers(plan: Plan, values: Sequence[Any]) -> Answers:

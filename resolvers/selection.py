@@ -24,6 +24,9 @@ from graphql import (
     get_argument_values,
     get_directive_values,
     get_named_type,
+    get_nullable_type,
+    is_composite_type,
+    is_list_type,
 )
 from graphql.execution.values import VariableValues
 
@@ -38,6 +41,8 @@ class Selected:
     children: tuple["Selected", ...] = field(default=())
     required: bool = False  # null is no answer
     parent: str = ""  # the type of the object that has the field
+    has_fields: bool = False  # it is an object, or a list of them
+    is_list: bool = False
 
     def asks(self, name: str) -> bool:
         return any(child.name == name for child in self.children)
@@ -76,7 +81,8 @@ class Collector:
         if isinstance(type_, GraphQLObjectType):
             children = self._fields(type_, [node.selection_set for node in nodes if node.selection_set])
         required = isinstance(definition.type, GraphQLNonNull)
-        return Selected(key, first.name.value, arguments, children, required, parent.name)
+        kind = {"has_fields": is_composite_type(type_), "is_list": is_list_type(get_nullable_type(definition.type))}
+        return Selected(key, first.name.value, arguments, children, required, parent.name, **kind)
 
     def _flat(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[FieldNode]:
         """A fragment counts once, however often it is spread: fragments that spread each other twice would double."""

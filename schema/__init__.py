@@ -5,7 +5,17 @@ from functools import lru_cache, partial
 from typing import Any
 
 import strawberry
-from graphql import GraphQLEnumType, GraphQLEnumValue, GraphQLError, GraphQLObjectType, GraphQLResolveInfo
+from graphql import (
+    GraphQLEnumType,
+    GraphQLEnumValue,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    GraphQLSyntaxError,
+    parse,
+    specified_rules,
+    validate,
+)
 from graphql.validation import ASTValidationRule
 from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
@@ -23,26 +33,32 @@ from schema.query import Query
 from schema.scalars import SCALARS
 
 REMEMBERED_DOCUMENTS = 256
+UNKNOWN_STATUS = "does not exist in 'Status' enum"
 
 
 class Schema(strawberry.Schema):
     """`Status` has the database's own labels besides the four that every shop has, as far as they are known."""
 
-    def __init__(self, labels: tuple[str, ...], max_depth: int, max_aliases: int, max_tokens: int) -> None:
+    def __init__(
+        self, labels: tuple[str, ...], *, max_depth: int, max_aliases: int, max_tokens: int, max_cost: int
+    ) -> None:
         self.labels = labels
-        self._with_labels = partial(build_schema, max_depth=max_depth, max_aliases=max_aliases, max_tokens=max_tokens)
-        rules: list[type[ASTValidationRule]] = [limits(max_depth, max_aliases)]
+        self._with_labels = partial(
+            build_schema, max_depth=max_depth, max_aliases=max_aliases, max_tokens=max_tokens, max_cost=max_cost
+        )
+        self._max_tokens = max_tokens
+        self._rules: list[type[ASTValidationRule]] = [limits(max_depth, max_aliases)]
         super().__init__(
             query=Query,
             mutation=Mutation,
             config=StrawberryConfig(auto_camel_case=False, scalar_map=SCALARS),
             extensions=[
                 lambda: MaxTokensLimiter(max_token_count=max_tokens),
-                lambda: AddValidationRules(rules),
+                lambda: AddValidationRules(self._rules),
                 lambda: ParserCache(maxsize=REMEMBERED_DOCUMENTS),
                 lambda: ValidationCache(maxsize=REMEMBERED_DOCUMENTS),
                 MaskFaults,
-                AnswerAhead,
+                lambda: AnswerAhead(max_cost),
             ],
         )
         _know_labels(self, labels)
@@ -69,20 +85,33 @@ class Schema(strawberry.Schema):
             return result
         return await self._with_labels(labels).execute(query, variable_values, context_value, *rest, **others)
 
+    def problems(self, document: str) -> list[str]:
+        """What is wrong with a document for whatever request. An unknown status is not: the database may know it."""
+        try:
+            parsed = parse(document, max_tokens=self._max_tokens)
+            errors = validate(self._schema, parsed, [*specified_rules, *self._rules])
+        except GraphQLSyntaxError as error:
+            return [error.message]
+        return [error.message for error in errors if UNKNOWN_STATUS not in error.message]
+
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """MaskFaults logs what is a fault, with its id; the rest is a client's mistake and nobody's log line."""
 
 
 @lru_cache(maxsize=8)
 def build_schema(
-    labels: tuple[str, ...] = (), max_depth: int = 12, max_aliases: int = 30, max_tokens: int = 2_000
+    labels: tuple[str, ...] = (),
+    max_depth: int = 12,
+    max_aliases: int = 30,
+    max_tokens: int = 2_000,
+    max_cost: int = 500_000,
 ) -> Schema:
-    return Schema(labels, max_depth, max_aliases, max_tokens)
+    return Schema(labels, max_depth=max_depth, max_aliases=max_aliases, max_tokens=max_tokens, max_cost=max_cost)
 
 
 def _is_about_unknown_status(result: ExecutionResult) -> bool:
     """Nothing was executed, because an input names a status that the schema lacks."""
-    return result.data is None and any("does not exist in 'Status' enum" in e.message for e in result.errors or ())
+    return result.data is None and any(UNKNOWN_STATUS in e.message for e in result.errors or ())
 
 
 def _know_labels(schema: Schema, labels: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from graphql import GraphQLError
 from sqlalchemy.exc import DBAPIError
@@ -10,10 +10,12 @@ from strawberry.extensions import SchemaExtension
 
 from db.engine import ConnectionFailed, PoolFull
 from db.sqlstate import is_lost, sqlstate
+from resolvers.cost import cost
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.operation import Asked, Operation
 from resolvers.query import ROOTS
 from resolvers.reader import NotAShop, Reader, Unsettled
+from resolvers.selection import Selected
 from schema.context import Context
 
 log = logging.getLogger("stockshift.graphql")
@@ -26,7 +28,13 @@ BUSY = "too much is asked at once, and no connection to the database came free i
 
 
 class AnswerAhead(SchemaExtension):
-    """Answers every planned root field of a query with one statement, before graphql-core walks through the answer."""
+    """Answers every planned root field of a query with one statement, before graphql-core walks through the answer.
+
+    Refuses an operation that costs more than `max_cost` before that, and a mutation before it changes anything.
+    """
+
+    def __init__(self, max_cost: int) -> None:
+        self.max_cost = max_cost
 
     async def on_execute(self) -> AsyncIterator[None]:
         execution = self.execution_context
@@ -51,9 +59,13 @@ class AnswerAhead(SchemaExtension):
     async def _answer(self, asked: Asked) -> None:
         context: Context = self.execution_context.context
         if not asked.operation.is_query:
-            context.selected = {one.key: one for one in asked.operation.collect(asked.variables)}
+            selections = asked.operation.collect(asked.variables)
+            self._require_affordable(asked, selections)
+            context.selected = {one.key: one for one in selections}
             return
-        planned = [one.key for one in asked.selections() if one.name in ROOTS]
+        selections = asked.selections()
+        self._require_affordable(asked, selections)
+        planned = [one.key for one in selections if one.name in ROOTS]
         answers: Mapping[str, object] = {}
         try:
             if planned and context.fault is None:
@@ -61,6 +73,16 @@ class AnswerAhead(SchemaExtension):
         except Exception as fault:
             context.fault = fault
         self.execution_context.root_value = dict.fromkeys(planned, context.fault) if context.fault else answers
+
+    def _require_affordable(self, asked: Asked, selections: Iterable[Selected]) -> None:
+        computed = cost(selections, self.execution_context.context.reader.most_rows)
+        log.debug("the operation costs %d; at most %d is answered", computed, self.max_cost)
+        if computed > self.max_cost:
+            raise GraphQLError(
+                f"the operation costs {computed}, about as many objects as its answer may have; at most {self.max_cost}"
+                " is answered: ask for fewer rows with `first`, or nest less",
+                asked.operation.node,
+            )
 
 
 class MaskFaults(SchemaExtension):

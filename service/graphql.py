@@ -8,17 +8,18 @@ from typing import Any
 
 import asyncpg
 import orjson
-from cross_web import HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.http import GraphQLHTTPResponse
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
+from resolvers.errors import BadRequest
 from resolvers.reader import Reader
 from resolvers.viewer import Viewer
 from schema import Schema, build_schema
@@ -29,13 +30,14 @@ from service.keys import TokenKeysUnavailable
 from service.runtime import NO_ANSWER, Runtime
 from service.settings import Settings
 from service.tokens import InvalidToken, TokenVerifier
+from service.trusted import TrustedDocuments, UntrustedDocument, document_of
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
 PATH = "Stockshift-Path"
 """The header that says how an operation was answered: `plan` is straight out of the database."""
 MEMBERS: Mapping[str, tuple[type, ...]] = {
-    "query": (str,),
+    "query": (str, NoneType),
     "operationName": (str, NoneType),
     "variables": (dict, NoneType),
     "extensions": (dict, NoneType),
@@ -51,14 +53,28 @@ class Unavailable(HTTPException):
 class View(GraphQL[Context, None]):
     """Strawberry's view, where GraphQL over HTTP asks for more: the media type that was asked for, and its codes."""
 
-    def __init__(self, schema: Schema, runtime: Runtime) -> None:
+    def __init__(self, schema: Schema, runtime: Runtime, trusted: TrustedDocuments | None) -> None:
         super().__init__(schema, graphql_ide=None)
         self.runtime = runtime
+        self.trusted = trusted
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         viewer: Viewer = request.state.viewer
         runtime = self.runtime
         return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, fault=request.state.fault)
+
+    def should_render_graphql_ide(self, request: object) -> bool:
+        """The Endpoint has its own page. A GET without a text may name a document, or is told what it lacks."""
+        return False
+
+    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
+        """The request, with the text of a document that it names. Raises UntrustedDocument, BadRequest."""
+        asked = await super().parse_http_body(request)
+        if isinstance(asked, GraphQLRequestData):
+            named = request.query_params if request.method == "GET" else orjson.loads(await request.get_body())
+            members = {**named, "query": asked.query, "extensions": asked.extensions}
+            asked.query = document_of(members, self.trusted)
+        return asked
 
     def parse_json(self, data: str | bytes) -> Any:
         """The request's body, or its variables."""
@@ -126,6 +142,8 @@ class Endpoint:
         self.settings = settings
         self.verifier = verifier
         self.default_headers = default_headers
+        path = settings.trusted_documents
+        self.trusted = TrustedDocuments.read(path, _schema(settings, ()).problems) if path else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -153,6 +171,8 @@ class Endpoint:
             if isinstance(error.__cause__, InvalidOperationTypeError):  # a mutation, which a GET must not make
                 return failure(request, 405, error.reason, "BAD_REQUEST", Allow="POST")
             return failure(request, error.status_code, error.reason, "BAD_REQUEST")
+        except (UntrustedDocument, BadRequest) as error:
+            return failure(request, 400, error.message, error.code)
         except RecursionError:
             return failure(request, 400, "the document nests too deep to be read", "BAD_REQUEST")
 
@@ -167,10 +187,11 @@ class Endpoint:
         body = None
         try:
             asked = orjson.loads(await request.body())
-            if all(isinstance(asked.get(name), kinds) for name, kinds in MEMBERS.items()):
+            document = document_of(asked, self.trusted)
+            if document is not None and all(isinstance(asked.get(name), kinds) for name, kinds in MEMBERS.items()):
                 reader: Reader = request.state.runtime.reader
                 body = await reader.answer_bytes(
-                    request.state.viewer, asked["query"], asked.get("operationName"), asked.get("variables")
+                    request.state.viewer, document, asked.get("operationName"), asked.get("variables")
                 )
         except (*NO_ANSWER, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
             why = unavailable(fault)
@@ -186,14 +207,19 @@ class Endpoint:
         if not runtime.reader.status_labels:
             with suppress(*NO_ANSWER):  # what is asked for will say so, if it needs the database at all
                 await runtime.reader.look()
-        return _make_view(runtime, runtime.reader.status_labels, self.settings)
+        return _make_view(runtime, runtime.reader.status_labels, self.settings, self.trusted)
 
 
 @lru_cache(maxsize=8)
-def _make_view(runtime: Runtime, labels: tuple[str, ...], settings: Settings) -> View:
-    return View(build_schema(labels, settings.max_depth, settings.max_aliases, settings.max_tokens), runtime)
+def _make_view(runtime: Runtime, labels: tuple[str, ...], settings: Settings, trusted: TrustedDocuments | None) -> View:
+    return View(_schema(settings, labels), runtime, trusted)
+
+
+def _schema(settings: Settings, labels: tuple[str, ...]) -> Schema:
+    return build_schema(labels, settings.max_depth, settings.max_aliases, settings.max_tokens, settings.max_cost)
 
 
 def _is_browser(request: Request) -> bool:
     accept = request.headers.get("accept", "")
-    return request.method == "GET" and "text/html" in accept and "query" not in request.query_params
+    asks = {"query", "documentId", "extensions"} & request.query_params.keys()
+    return request.method == "GET" and "text/html" in accept and not asks

@@ -55,21 +55,21 @@ def run_server(
 ) -> None:
     """Serves until a signal says stop; requests under way then have GRACE_SECONDS.
 
-    Worker processes are told everything through their environment. InvalidDatabaseUrl, ServiceFailed.
+    Worker processes are told everything through their environment. InvalidDatabaseUrl, SettingsError,
+    ServiceFailed.
     """
     for url in (database.url, database.direct):
         create_engine(DatabaseUrl.parse(url), application_name="stockshift serve")  # nothing is connected by this
+    settings = settings.model_copy(update={"direct_url": database.direct})
+    app = create_app(settings, database.url, verifier, default_headers=default_headers)
     configure_logging(settings)
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     several = settings.workers > 1
     if several:
         os.environ.update(DATABASE_URL=database.url, DIRECT_URL=database.direct)
-    settings = settings.model_copy(update={"direct_url": database.direct})
     config = uvicorn.Config(
-        "service.app:app_from_environment"
-        if several
-        else create_app(settings, database.url, verifier, default_headers=default_headers),
+        "service.app:app_from_environment" if several else app,  # each worker makes its own
         factory=several,
         workers=settings.workers,
         log_config=None,

@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     max_depth: int = Field(default=12, ge=1, description="How deep a GraphQL document may nest")
     max_aliases: int = Field(default=30, ge=0, description="How many aliases a GraphQL document may have")
     max_tokens: int = Field(default=2000, ge=1, description="How many lexical tokens a GraphQL document may have")
+    max_cost: int = Field(
+        default=500_000,
+        ge=1,
+        description="What a GraphQL operation may cost, in objects of its answer; see below",
+    )
+    trusted_documents: Path | None = Field(
+        default=None, description="A JSON file of the only GraphQL documents to execute, see below. Unset: any"
+    )
     max_body_bytes: int = Field(default=262_144, ge=1, description="The largest request body, in bytes")
     statement_timeout_ms: int = Field(
         default=10_000, ge=1, le=2**31 - 1, description="After how many ms the database gives up on a statement"

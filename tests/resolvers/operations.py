@@ -60,9 +60,11 @@ class Draft:
                 arguments.append(f"{argument_name}: {self.argument(argument_name, argument)}")
         text += f"({', '.join(arguments)})" if arguments else ""
         if self.draw(st.integers(0, 9)) == 0:
-            wanted = self.draw(st.booleans())
-            self.declared["yes"], self.values["yes"] = "Boolean!", True
-            text += " @include(if: $yes)" if wanted else " @skip(if: false)"
+            if self.draw(st.booleans()):
+                self.declared["yes"], self.values["yes"] = "Boolean!", True
+                text += " @include(if: $yes)"
+            else:
+                text += " @skip(if: false)"
         type_ = get_named_type(definition.type)
         return text if self.is_leaf(definition) else f"{text} {self.selection(type_, depth + 1)}"
 
@@ -107,7 +109,9 @@ class Draft:
 
     def operation(self) -> tuple[str, dict[str, Any]]:
         assert self.schema.query_type
-        body = self.selection(self.schema.query_type, 0)
+        return self.document(self.selection(self.schema.query_type, 0))
+
+    def document(self, body: str) -> tuple[str, dict[str, Any]]:
         declared = ", ".join(f"${name}: {type_}" for name, type_ in self.declared.items())
         return f"query{f'({declared})' if declared else ''} {body} {' '.join(self.fragments)}", self.values
 

@@ -77,6 +77,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "jwt_issuer": "the-jwt_issuer",
         "jwt_audience": "the-jwt_audience",
         "data": Path("the-data"),
+        "trusted_documents": Path("the-trusted_documents"),
         "host": "the-host",
         "log_level": "debug",
         "log_format": "json",
