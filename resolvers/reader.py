@@ -19,12 +19,13 @@ from resolvers.operation import Asked, Operation
 from resolvers.plan import Plan, is_faithful, make_plan
 from resolvers.scope import Scope
 from resolvers.selection import Selected
+from resolvers.sets import finish
 from resolvers.sql import MARK
 from resolvers.viewer import Viewer
 
 ATTEMPTS = 10
-# undefined table, column, object, schema; a cached plan whose result changed
-STALE = {"42P01", "42703", "42704", "3F000", "0A000"}
+# undefined table, column, object, schema; a cached plan whose result changed; a label that its enum lacks
+STALE = {"42P01", "42703", "42704", "3F000", "0A000", "22P02"}
 
 Answers = dict[str, Any]
 MOST_KEPT = 512
@@ -158,6 +159,7 @@ class Reader:
         plan_for: Callable[[Known], tuple[Plan, tuple[Any, ...]]],
     ) -> tuple[Plan, Sequence[Any]]:
         """The plan that fits the database as it is now, and the values of its keys."""
+        failure: Exception = Unsettled()
         for _ in range(ATTEMPTS):
             known = self._known or await learn()
             plan, arguments = plan_for(known)
@@ -168,12 +170,13 @@ class Reader:
             except DatabaseError as error:
                 if sqlstate(error) not in STALE:
                     raise
+                failure = error
             else:
                 if found[0]:
                     return plan, found[1:]
             if self._known is known:
                 self._known = None
-        raise Unsettled
+        raise failure
 
     def _plan(self, known: Known, viewer: Viewer, asked: Asked) -> tuple[Plan, tuple[Any, ...]]:
         """The plan for what is asked, and its arguments. If these are refused, a plan for them alone says why."""
@@ -206,7 +209,7 @@ def _answers(plan: Plan, values: Sequence[Any]) -> Answers:
 
 def _json(value: str | None) -> str:
     """The text of an answer; of none at all it is null."""
-    return "null" if value is None else value
+    return "null" if value is None else finish(value)
 
 
 def _put(kept: dict[Any, Any], key: Any, value: Any) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import ConnectionFailed, connecting
+from db.read_pool import ReadPool
 
 
 class Engines(Protocol):
@@ -24,6 +25,14 @@ class Engines(Protocol):
         pool_size: int | None = None,
         statement_timeout_ms: int | None = None,
     ) -> AsyncEngine: ...
+
+
+class ReadPools(Protocol):
+    """Makes pools of reads for a URL, with more parameters for it, and closes them after the test."""
+
+    def __call__(
+        self, url: str, query: str = "", *, size: int | None = None, statement_timeout_ms: int | None = None
+    ) -> ReadPool: ...
 
 
 async def value(connection: AsyncConnection, query: str) -> str:

@@ -177,8 +177,8 @@ def tls_server() -> Iterator[TlsServer]:
 
 
 @contextmanager
-def pgbouncer(url: DatabaseUrl) -> Iterator[int]:
-    """PgBouncer in transaction mode with a single connection to the database of `url`; its port."""
+def pgbouncer(url: DatabaseUrl, *, connections: int = 1) -> Iterator[int]:
+    """PgBouncer in transaction mode with so many connections to the database of `url`, used in turn; its port."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         missing("pgbouncer")
@@ -194,7 +194,8 @@ def pgbouncer(url: DatabaseUrl) -> Iterator[int]:
         "unix_socket_dir": "",
         "auth_type": "any",
         "pool_mode": "transaction",
-        "default_pool_size": 1,
+        "default_pool_size": connections,
+        "server_round_robin": 1,
     }
     with folder(uid) as home:
         database = " ".join(f"{name}='{value}'" for name, value in target.items() if value)

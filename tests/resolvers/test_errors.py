@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from db.read_pool import Row
 from tests.graphql_client import client_of, web_on
 from tests.migration.support import until
+from tests.mutations.support import serving
 from tests.support import Connection, psql
 
 NEWER = "application/graphql-response+json"
@@ -113,6 +116,51 @@ async def test_a_connection_that_is_lost_twice_is_unavailable_and_the_next_opera
             assert (await web.post("{ items { totalCount } }")).json() == {"data": {"items": {"totalCount": 4}}}
 
 
+READ = "{ items { totalCount } }"
+WRITE = 'mutation { createBatch(input: { itemId: "mug", quantity: 1 }) { errors { code } } }'
+
+
+@pytest.mark.parametrize("query", [READ, WRITE])
+async def test_who_waits_too_long_for_a_connection_is_turned_away_with_503(batches_url: str, query: str) -> None:
+    """The only connection waits for a lock meanwhile."""
+    async with web_on(f"{batches_url}&pool_timeout=1", pool_size=1) as web, psql(batches_url) as connection:
+        for _ in range(2):  # without a plan, then with
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE items, stock_batches IN ACCESS EXCLUSIVE MODE")
+                first = asyncio.create_task(web.post(query))
+
+                async def waits() -> bool:
+                    return bool(await connection.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+
+                await until(waits, "the first request waits for the lock")
+                second = await web.post(query, accept=NEWER)
+            assert second.status_code == 503
+            assert second.headers["retry-after"] == "1"
+            (error,) = second.json()["errors"]
+            assert error["extensions"] == {"code": "UNAVAILABLE"}
+            assert error["message"].endswith("no connection to the database came free in time; try again in a moment")
+            assert set(second.json()) == {"errors"}
+            assert (await first).status_code == 200
+
+
+async def test_a_plan_that_fails_is_not_asked_for_again(stock_url: str) -> None:
+    async with serving(stock_url, statement_timeout_ms=100) as client, psql(stock_url) as connection:
+        await client.data(READ)
+        reads, asked = client.runtime.reader.reads, []
+        row = reads.row
+
+        async def noted(sql: str, arguments: Sequence[Any] = ()) -> Row:
+            asked.append(sql)
+            return await row(sql, arguments)
+
+        reads.row = noted  # type: ignore[method-assign]  # to count
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+            failed = await client.ask(READ)
+    assert [(error["path"], error["extensions"]["code"]) for error in failed["errors"]] == [(["items"], "TIMEOUT")]
+    assert len(asked) == 1
+
+
 async def test_a_database_that_is_away_is_unavailable_and_is_not_named(
     stock_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,6 +168,7 @@ async def test_a_database_that_is_away_is_unavailable_and_is_not_named(
     async with web_on(away) as web:
         response = await web.post('{ items { totalCount } item(id: "mug") { id } migration { items } __typename }')
         mutation = await web.post('mutation { createBatch(input: { itemId: "a", quantity: 1 }) { errors { code } } }')
+        assert response.status_code == mutation.status_code == 503
         assert (await web.http.get("/healthz")).status_code == 200
         assert (await web.http.get("/readyz")).status_code == 503
     for errors in (response.json()["errors"], mutation.json()["errors"]):
