@@ -23,8 +23,8 @@ BATCH: Fields[Row] = {
     "arrivedDate": moment("arrivedDate"),
     "orderNumber": column("orderNumber"),
     "notes": column("notes"),
-    "location": place.location,
-    "assignedUser": place.user,
+    "location": lambda batch, selected: place.location(batch.scope, batch.c.locationId, selected),
+    "assignedUser": lambda batch, selected: place.user(batch.scope, batch.c.assignedUserId, selected),
     "openingBatch": lambda batch, _: batch.scope.is_opening_batch(batch.c.id),
     "createdAt": moment("createdAt"),
     "updatedAt": moment("updatedAt"),
@@ -34,8 +34,7 @@ BATCH: Fields[Row] = {
 def one_batch(scope: Scope, id_: Value, selected: Selected) -> Value:
     """The batch with an id as an object; NULL when there is none that the viewer may see."""
     row = Row(scope, scope.batches())
-    shown = json_object(row, BATCH, selected.children)
-    return select(shown.value).select_from(row.source()).where(row.c.id == id_).scalar_subquery()
+    return select(json_object(row, BATCH, selected.children).value).where(row.c.id == id_).scalar_subquery()
 
 
 def batches_of(scope: Scope, item: FromClause, status: Status | None) -> Rows[Row]:

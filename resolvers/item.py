@@ -109,13 +109,12 @@ class ItemRow(Row):
 
     def source(self) -> FromClause:
         """The item's relation, joined with the sums over its lines that were asked for."""
-        source = super().source()
         if not self._sums:
-            return source
+            return self.table
         # OFFSET keeps the lines a table of their own: else each sum would work out each of its columns anew.
         line = self.lines(placed=self._placed).offset(literal_column("0")).subquery(self.scope.name("line"))
         sums = select(*[value(line).label(name) for name, value in self._sums.items()])
-        return source.outerjoin(sums.correlate(self.table).lateral(self._stock), true())
+        return self.table.outerjoin(sums.correlate(self.table).lateral(self._stock), true())
 
     def _sum(self, name: str, value: Callable[[FromClause], Value], type_: TypeEngine[Any]) -> Value:
         self._sums[name] = value
@@ -251,7 +250,7 @@ ITEM: Fields[ItemRow] = {
 LEGACY: Fields[ItemRow] = {
     "quantityInStock": column("quantityInStock"),
     "status": lambda item, _: item.scope.known_status(item.c.status),
-    "location": place.location,
+    "location": lambda item, selected: place.location(item.scope, item.c.locationId, selected),
     "costPerUnitUSD": column("costPerUnitUSD"),
     "freightCostUSD": column("freightCostUSD"),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import FromClause, case, collate, null, select
+from sqlalchemy import FromClause, collate, null, select
 
 from resolvers.row import Row
 from resolvers.scope import Scope
@@ -14,20 +14,20 @@ LOCATION: Fields[Row] = {"id": column("id"), "name": column("name")}
 USER: Fields[Row] = {"id": column("id"), "name": column("name")}
 
 
-def location(row: Row, selected: Selected) -> Value:
-    """The location of an item or a batch; NULL when there is none that the viewer may see."""
-    return _pointed(row, "locationId", Scope.locations, LOCATION, selected)
-
-
-def user(row: Row, selected: Selected) -> Value:
-    return _pointed(row, "assignedUserId", Scope.users, USER, selected)
-
-
-def _pointed(
-    row: Row, column: str, relation: Callable[[Scope], FromClause], fields: Fields[Row], selected: Selected
+def one(
+    relation: Callable[[Scope], FromClause], fields: Fields[Row], scope: Scope, id_: Value, selected: Selected
 ) -> Value:
-    target = Row(row.scope, row.pointed(column, relation))
-    return case((target.c.id.is_not(null()), json_object(target, fields, selected.children).value))
+    """The row with an id as an object; NULL when there is none that the viewer may see."""
+    row = Row(scope, relation(scope))
+    return select(json_object(row, fields, selected.children).value).where(row.c.id == id_).scalar_subquery()
+
+
+def location(scope: Scope, id_: Value, selected: Selected) -> Value:
+    return one(Scope.locations, LOCATION, scope, id_, selected)
+
+
+def user(scope: Scope, id_: Value, selected: Selected) -> Value:
+    return one(Scope.users, USER, scope, id_, selected)
 
 
 def locations(scope: Scope, selected: Selected) -> Value:

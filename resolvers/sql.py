@@ -20,7 +20,7 @@ Value: TypeAlias = ColumnElement[Any]
 Row = TypeVar("Row")
 
 MARK = r'"\u0000 is null"'
-"""What the database writes for NULL where the schema has none. No data can contain it: PostgreSQL's texts have no NUL."""
+"""What the database writes for NULL where the schema has none. No data has it: PostgreSQL's texts have no NUL."""
 MOST_ARGUMENTS = 100
 """PostgreSQL passes at most so many to a function."""
 
