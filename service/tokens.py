@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,8 @@ __all__ = [
 
 MAX_TOKEN_BYTES = 8 * 1024
 LEEWAY = timedelta(seconds=30)  # clocks of two machines differ
+TRUSTED_SECONDS = 60
+MOST_TRUSTED = 1_000
 
 _TTL = re.compile(r"([0-9]{1,6})([smhd])")
 _TTL_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -51,10 +53,24 @@ class InvalidTtl(StockshiftError):
 
 
 class TokenVerifier:
-    def __init__(self, keys: Keys, *, issuer: str | None = None, audience: str | None = None) -> None:
+    """A token that was found good is believed for TRUSTED_SECONDS: to check it costs more than many a query.
+
+    So long may a key that its issuer withdrew still be good here.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._clock = clock
+        self._good: dict[str, tuple[Viewer, float]] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "TokenVerifier":
@@ -79,6 +95,19 @@ class TokenVerifier:
 
     async def verify(self, token: str) -> Viewer:
         """Who bears this token. InvalidToken, TokenKeysUnavailable."""
+        viewer, until = self._good.get(token, (None, 0.0))
+        if viewer is not None and self._clock() < until:
+            return viewer
+        claims = await self._verified(token)
+        viewer = _viewer(claims)
+        while len(self._good) >= MOST_TRUSTED:
+            self._good.pop(next(iter(self._good)))
+        expires = int(claims["exp"]) + LEEWAY.seconds
+        self._good[token] = viewer, min(self._clock() + TRUSTED_SECONDS, expires)
+        return viewer
+
+    async def _verified(self, token: str) -> Mapping[str, Any]:
+        """The claims of a token. InvalidToken, TokenKeysUnavailable."""
         if len(token) > MAX_TOKEN_BYTES:
             raise InvalidToken(f"the token has {len(token)} characters, and more than {MAX_TOKEN_BYTES} is not read")
         if not token.isascii():
@@ -95,7 +124,7 @@ class TokenVerifier:
                 raise InvalidToken(
                     f"the token's key (kid) is {_shown(header.get('kid'))}, which its issuer does not list"
                 )
-            claims = jwt.decode(
+            claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key.material,
                 algorithms=list(key.algorithms),
@@ -106,7 +135,7 @@ class TokenVerifier:
             )
         except PyJWTError as error:
             raise InvalidToken(self._reason(error, token)) from None
-        return _viewer(claims)
+        return claims
 
     def _reason(self, error: PyJWTError, token: str) -> str:
         match error:

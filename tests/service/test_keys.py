@@ -6,6 +6,7 @@ import hmac
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,7 +40,8 @@ def public(kid: str, key: Any, **members: Any) -> dict[str, Any]:
 
 
 def signed(kid: str | None, key: Any = RSA, algorithm: str = "RS256") -> str:
-    claims = {"sub": "ann", "role": "STAFF", "exp": int(time.time()) + 3600}
+    """A good token, and another one each time: the same one would be believed without a look at its key."""
+    claims = {"sub": "ann", "role": "STAFF", "exp": int(time.time()) + 3600, "jti": str(uuid.uuid4())}
     return jwt.encode(claims, key, algorithm=algorithm, headers=None if kid is None else {"kid": kid})
 
 

@@ -15,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resolvers.viewer import Role, Viewer
+from service.keys import Key, SharedSecret
 from service.settings import load_settings
 from service.tokens import (
     LEEWAY,
     MAX_TOKEN_BYTES,
+    MOST_TRUSTED,
+    TRUSTED_SECONDS,
     InvalidToken,
     InvalidTtl,
     NoTokenKeys,
@@ -130,6 +133,46 @@ async def test_a_token_that_expired_in_another_age_is_refused_too() -> None:
 async def test_a_token_just_expired_is_accepted_as_clocks_differ() -> None:
     token = signed({"exp": now() - int(LEEWAY.total_seconds()) // 2})
     assert await verifier().verify(token) == Viewer("ann", Role.STAFF)
+
+
+class CountedSecret(SharedSecret):
+    """How often a signature was checked with it."""
+
+    asked = 0
+
+    async def find(self, kid: str | None) -> Key:
+        self.asked += 1
+        return await super().find(kid)
+
+
+@pytest.mark.parametrize(("lifetime", "believed"), [(3600, TRUSTED_SECONDS), (10, 10 + LEEWAY.seconds)])
+async def test_a_good_token_is_believed_for_a_minute_or_until_it_expires(lifetime: int, believed: int) -> None:
+    keys, start = CountedSecret(SECRET), now()
+    clock = [start]
+    checked = TokenVerifier(keys, clock=lambda: clock[0])
+    token = signed({"exp": start + lifetime})
+    for later, asked in ((0, 1), (believed - 1, 1), (believed, 2)):
+        clock[0] = start + later
+        assert await checked.verify(token) == Viewer("ann", Role.STAFF)
+        assert keys.asked == asked
+
+
+async def test_a_refused_token_is_never_believed() -> None:
+    keys = CountedSecret(SECRET)
+    checked = TokenVerifier(keys)
+    for asked in (1, 2):
+        with pytest.raises(InvalidToken):
+            await checked.verify(signed({"role": "KING"}))
+        assert keys.asked == asked
+
+
+async def test_no_more_tokens_are_remembered_than_a_thousand() -> None:
+    keys = CountedSecret(SECRET)
+    checked = TokenVerifier(keys)
+    tokens = [signed({"sub": f"ann {number}"}) for number in range(MOST_TRUSTED + 1)]
+    for token in (*tokens, tokens[-1], tokens[0]):
+        await checked.verify(token)
+    assert keys.asked == len(tokens) + 1
 
 
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
