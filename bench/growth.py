@@ -30,6 +30,9 @@ SIZES = (1_000, 100_000, 1_000_000)
 REPEATS = 9
 ENOUGH_SECONDS = 3.0  # a slow page is measured less often
 LOG_SECONDS = 30.0
+PATIENT_SECONDS = 50
+PATIENT = {"STOCKSHIFT_STATEMENT_TIMEOUT_MS": str(PATIENT_SECONDS * 1_000)}
+"""A cost is to be stated even where users would be told that it is too much."""
 
 EXPLAINING = {
     "session_preload_libraries": "auto_explain",
@@ -84,13 +87,13 @@ def _measure(
 ) -> Iterator[tuple[Case, Cost]]:
     url = asyncio.run(data.create_database(server, "shop"))
     asyncio.run(data.load(url, size))
-    with service(url, cores.server) as running:
+    with service(url, cores.server, settings=PATIENT) as running:
         say(f"{size:,} items: measuring")
         starts = asyncio.run(_starts(url, running.client, size))
         times = {case: _timed(running.client, case, starts.get(case)) for case in cases()}
     asyncio.run(_execute(url, "ALTER DATABASE shop SET auto_explain.log_min_duration = 0"))
     say(f"{size:,} items: explaining")
-    with service(url, cores.server) as running, PlanLog(server, url) as log:
+    with service(url, cores.server, settings=PATIENT) as running, PlanLog(server, url) as log:
         for case, cost in times.items():
             yield case, cost if cost.failed else _explained(running.client, log, case, starts.get(case), cost.ms)
 
@@ -145,6 +148,9 @@ def _timed(client: Client, case: Case, start: str | None) -> Cost:
     begin = time.monotonic()
     try:
         _ask(client, case, start)  # plans are made, pages are in memory
+        first = time.monotonic() - begin
+        if first > ENOUGH_SECONDS:
+            times.append(first * 1e3)
         while len(times) < REPEATS and (not times or time.monotonic() - begin < ENOUGH_SECONDS):
             before = time.perf_counter()
             _ask(client, case, start)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.growth import Cost, Growth
+from bench.growth import PATIENT_SECONDS, Cost, Growth
 from bench.growth_cases import Case
 from bench.report import NONE, number, table
+from service.settings import Settings
 
 MOST = 1.5  # the largest shop's buffers may be so many times the smallest's: an index gets a level or two deeper
 
@@ -13,7 +14,9 @@ def render_growth(growth: Growth) -> str:
     preface = (
         "Written by `python -m bench --growth`; [README.md](README.md) says how it measures. Shared buffers of a"
         " request's statements (EXPLAIN with ANALYZE and BUFFERS), which are the same on every machine, and the median"
-        " time of its answer in ms, which is not. Factors are of the largest shop against the smallest."
+        " time of its answer in ms, which is not. Factors are of the largest shop against the smallest. The service is"
+        f" given {PATIENT_SECONDS} s for a statement: by default it refuses what takes it more than"
+        f" {Settings.model_fields['statement_timeout_ms'].default / 1e3:.0f} s."
     )
     failures = sorted({cost.failed for cost in growth.costs.values() if cost.failed})
     counts = sorted({cost.statements for cost in growth.costs.values() if not cost.failed})

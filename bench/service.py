@@ -1,7 +1,7 @@
 """The service alone, as part one starts it, for what only it is asked."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,14 +28,19 @@ def token(secret: str, company: str | None = None) -> str:
 
 
 @contextmanager
-def service(url: str, core: int, command: Callable[[Assignment], Sequence[str]] = SERVER.command) -> Iterator[Service]:
+def service(
+    url: str,
+    core: int,
+    command: Callable[[Assignment], Sequence[str]] = SERVER.command,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Service]:
     given = Assignment(url, free_port(), secrets.token_hex(32))
     everything = token(given.secret)
     with (
         TemporaryDirectory(prefix="stockshift-bench-") as folder,
         serving(
             command(given),
-            SERVER.environment(given),
+            {**SERVER.environment(given), **(settings or {})},
             port=given.port,
             core=core,
             log=Path(folder) / "service.log",
