@@ -7,10 +7,11 @@ a connection after each use and hands it over through two tasks; a read leaves n
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,6 +36,7 @@ else:
     PreparedStatement = asyncpg.prepared_stmt.PreparedStatement  # generic for the type checker only
 
 Row: TypeAlias = Sequence[Any]
+T = TypeVar("T")
 
 # A plan of ours has its limits and labels as constants: planned once, it is as good as planned for each value.
 GENERIC_PLANS = {"plan_cache_mode": "force_generic_plan"}
@@ -50,13 +52,14 @@ class Session:
 
     `described` has what the server said of each statement's types where statements have no name: it spares the round
     trip that asks for them, as each execution parses the statement in its own. One that is `busy` after a read was
-    not seen to end its statement.
+    not seen to end its statement. `replayed` is for a replica: the position in the log that it had reached before.
     """
 
     connection: Connection
     since: float
     idle_since: float
     busy: bool = False
+    replayed: int = 0
     described: dict[str, PreparedStatement] = field(default_factory=dict)
 
     @property
@@ -83,6 +86,7 @@ class ReadPool:
         timeout_ms = statement_timeout(url, statement_timeout_ms)
         settings = session_settings(url, application_name, timeout_ms, preferred=GENERIC_PLANS)
         self.target = shown(url)
+        self.swaps_servers = url.pooled
         self._arguments = connect_arguments(url, settings)
         self._names_statements = self._arguments["statement_cache_size"] > 0
         self._patience = (timeout_ms / 1000 + (0 if url.pooled else GRACE_SECONDS)) if timeout_ms else None
@@ -96,8 +100,17 @@ class ReadPool:
         self._retiring: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    @property
+    def is_full(self) -> bool:
+        """Who comes now has to wait."""
+        return self._free.locked()
+
     async def row(self, sql: str, arguments: Sequence[Any] = ()) -> Row:
-        """The only row of a SELECT. If the connection is lost it is asked for once more, on a new one.
+        """The only row of a SELECT; raises what `run` does."""
+        return await self.run(partial(self.ask, sql=sql, arguments=arguments))
+
+    async def run(self, read: Callable[[Session], Awaitable[T]]) -> T:
+        """Reads on a connection. If that is lost it is done once more, on a new one.
 
         Raises PoolFull, ConnectionFailed, and asyncpg's errors; QueryCanceledError after the statement timeout.
         """
@@ -106,19 +119,21 @@ class ReadPool:
         try:
             session = await self._take_idle() or await self._connect()
             try:
-                return await self._ask(session, sql, arguments)
+                return await read(session)
             except FAILED:
                 if not session.is_lost:
                     raise
             session = await self._connect()
             try:
-                return await self._ask(session, sql, arguments)
+                return await read(session)
             except FAILED as error:
                 if not session.is_lost:
                     raise
                 reason = f"The connection to {name_of(self.target)} was lost twice in a read: {one_line(error)}"
                 raise ConnectionFailed(f"{reason}; see the server's log.") from error
         except TimeoutError as error:
+            if not self.swaps_servers:  # a server would have ended it by itself
+                raise ConnectionFailed(f"{name_of(self.target)} does not answer any more; see that it runs.") from error
             raise asyncpg.QueryCanceledError("canceling statement due to statement timeout") from error
         finally:
             self._put_back(session)
@@ -157,7 +172,7 @@ class ReadPool:
             raise connection_failed(self.target, error) from error
         return Session(connection, time.monotonic(), time.monotonic())
 
-    async def _ask(self, session: Session, sql: str, arguments: Sequence[Any]) -> Row:
+    async def ask(self, session: Session, sql: str, arguments: Sequence[Any]) -> Row:
         rows: list[Row]
         session.busy = True
         try:

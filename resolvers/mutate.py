@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.engine import connecting
 from db.errors import StockshiftError
 from db.sqlstate import sqlstate
+from db.wal import Consistency, note_written
 from migration.locks import is_lock_refused
 from migration.transaction import settle
 from resolvers.arrivals import Arrival
@@ -49,15 +50,19 @@ async def mutate(
     selected: Selected,
     role: Role,
     work: Callable[[AsyncConnection], Awaitable[Result]],
+    consistency: Consistency,
 ) -> Any:
     """The payload of a mutation, a dict by the keys of its selection. Raises Forbidden."""
     require(viewer, role, selected.name)
     try:
         async for attempt in stamina.retry_context(on=_may_try_again, attempts=ATTEMPTS, timeout=None, wait_max=1.0):
             with attempt:
-                async with connecting(reader.engine) as connection, connection.begin():
-                    await _settle(connection)
-                    return await read_back(reader, connection, viewer, selected, await work(connection))
+                async with connecting(reader.engine) as connection:
+                    async with connection.begin():
+                        await _settle(connection)
+                        payload = await read_back(reader, connection, viewer, selected, await work(connection))
+                    await note_written(consistency, connection)
+                    return payload
     except Refused as refused:
         return refusal(selected, refused)
     except DBAPIError as error:

@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db.engine import connecting
 from db.errors import StockshiftError
 from db.read_pool import ReadPool, Row
+from db.replica import Replica
 from db.shape import Shape, load_shape
 from db.sqlstate import DatabaseError, sqlstate
+from db.wal import Consistency
 from resolvers.arrivals import Arrival
 from resolvers.errors import BadRequest
 from resolvers.operation import Asked, Operation
@@ -54,12 +56,16 @@ class Known:
 class Reader:
     """Answers what is asked for, knowing what the database looked like the last time it looked.
 
-    `reads` is for operations that only read, `engine` for all others and for looking at the catalog.
+    `reads` is for operations that only read, and so is the `replica` when it can vouch for its answer; `engine` is for
+    all others, and for looking at the catalog: the shape is always the primary's.
     """
 
-    def __init__(self, engine: AsyncEngine, reads: ReadPool, *, most_rows: int = 1_000) -> None:
+    def __init__(
+        self, engine: AsyncEngine, reads: ReadPool, *, replica: Replica | None = None, most_rows: int = 1_000
+    ) -> None:
         self.engine = engine
         self.reads = reads
+        self.replica = replica
         self.most_rows = most_rows
         self._known: Known | None = None
         self._looking = asyncio.Lock()
@@ -98,13 +104,18 @@ class Reader:
         if self._known and len(source) <= LONGEST_SOURCE:
             _put(self._known.operations, (source, name), operation)
 
-    async def answer(self, viewer: Viewer, asked: Asked) -> Answers:
+    async def answer(self, viewer: Viewer, asked: Asked, consistency: Consistency | None = None) -> Answers:
         """The answer of each root field by its key; an exception in place of one that cannot be answered."""
-        plan, values = await self._read(viewer, asked)
+        plan, values = await self._read(viewer, asked, consistency or Consistency())
         return _answers(plan, values)
 
     async def answer_bytes(
-        self, viewer: Viewer, source: str, name: str | None, variables: Mapping[str, Any] | None
+        self,
+        viewer: Viewer,
+        source: str,
+        name: str | None,
+        variables: Mapping[str, Any] | None,
+        consistency: Consistency | None = None,
     ) -> bytes | None:
         """The whole response to an operation that has a plan; None when graphql-core must answer it.
 
@@ -114,7 +125,7 @@ class Reader:
         asked = operation.asked(variables) if operation and operation.is_query else None
         if asked is None or not self._known or _key(viewer, asked) not in self._known.plans:
             return None
-        plan, values = await self._read(viewer, asked)
+        plan, values = await self._read(viewer, asked, consistency or Consistency())
         if not plan.whole:
             return None
         answers = dict(zip(plan.keys, values, strict=True))
@@ -149,8 +160,17 @@ class Reader:
 
         return _answers(*await self._run(row, learn, plan))
 
-    async def _read(self, viewer: Viewer, asked: Asked) -> tuple[Plan, Sequence[Any]]:
-        return await self._run(self.reads.row, self._learn, lambda known: self._plan(known, viewer, asked))
+    async def _read(self, viewer: Viewer, asked: Asked, consistency: Consistency) -> tuple[Plan, Sequence[Any]]:
+        async def row(sql: str, arguments: Sequence[Any]) -> Row:
+            if self.replica is not None:
+                found = await self.replica.row(sql, arguments, consistency)
+                if found is not None and found[0]:  # else it is not yet, or no more, of the primary's shape
+                    consistency.read_from = "replica"
+                    return found
+            consistency.read_from = "primary"
+            return await self.reads.row(sql, arguments)
+
+        return await self._run(row, self._learn, lambda known: self._plan(known, viewer, asked))
 
     async def _run(
         self,

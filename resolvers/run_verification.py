@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import connecting
+from db.wal import Consistency, note_written
 from migration import verify
 from resolvers.errors import ErrorCode, Refused, UserError
 from resolvers.mutate import ReadBack, read_back, refusal
@@ -27,6 +28,7 @@ async def run_verification(
     tasks: set[asyncio.Task[Any]],
     viewer: Viewer,
     selected: Selected,
+    consistency: Consistency,
     *,
     wait: bool,
 ) -> Any:
@@ -50,7 +52,9 @@ async def run_verification(
         work.add_done_callback(_log_failure)
     async with connecting(reader.engine) as connection:
         result = {"verification": ReadBack("verification", str(begun.result()))}
-        return await read_back(reader, connection, viewer, selected, result)
+        payload = await read_back(reader, connection, viewer, selected, result)
+        await note_written(consistency, connection)
+        return payload
 
 
 async def _verify(direct: AsyncEngine, viewer: Viewer, begun: asyncio.Future[int]) -> None:

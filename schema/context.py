@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.wal import Consistency
 from resolvers.reader import Reader
 from resolvers.selection import Selected
 from resolvers.viewer import Viewer
@@ -24,3 +25,4 @@ class Context:
     tasks: set[asyncio.Task[Any]]
     selected: dict[str, Selected] = field(default_factory=dict)
     fault: Exception | None = None
+    consistency: Consistency = field(default_factory=Consistency)

@@ -69,7 +69,7 @@ class AnswerAhead(SchemaExtension):
         answers: Mapping[str, object] = {}
         try:
             if planned and context.fault is None:
-                answers = await context.reader.answer(context.viewer, asked)
+                answers = await context.reader.answer(context.viewer, asked, context.consistency)
         except Exception as fault:
             context.fault = fault
         self.execution_context.root_value = dict.fromkeys(planned, context.fault) if context.fault else answers

@@ -30,7 +30,8 @@ async def create_batch_field(info: ContextInfo, input: CreateBatchInput) -> Crea
         batch_id = await create_batch(connection, context.viewer, new_batch(input))
         return {"batch": ReadBack("batch", batch_id), "item": ReadBack("item", input.itemId)}
 
-    return await mutate(context.reader, context.viewer, context.selected[str(info.path.key)], Role.STAFF, work)
+    selected = context.selected[str(info.path.key)]
+    return await mutate(context.reader, context.viewer, selected, Role.STAFF, work, context.consistency)
 
 
 def new_batch(input: CreateBatchInput) -> NewBatch:
@@ -44,7 +45,9 @@ async def run_verification_field(
     context = info.context
     wait = not input or input.wait is not False
     selected = context.selected[str(info.path.key)]
-    return await run_verification(context.reader, context.direct, context.tasks, context.viewer, selected, wait=wait)
+    return await run_verification(
+        context.reader, context.direct, context.tasks, context.viewer, selected, context.consistency, wait=wait
+    )
 
 
 async def set_read_source_field(info: ContextInfo, source: ReadSource) -> MigrationPayload:
@@ -59,7 +62,8 @@ async def set_read_source_field(info: ContextInfo, source: ReadSource) -> Migrat
             raise Refused(UserError(error.message, ErrorCode.MIGRATION_NOT_STARTED)) from error
         return {"migration": Migration.of(await read_status(connection, None))}
 
-    return await mutate(context.reader, context.viewer, context.selected[str(info.path.key)], Role.ADMIN, work)
+    selected = context.selected[str(info.path.key)]
+    return await mutate(context.reader, context.viewer, selected, Role.ADMIN, work, context.consistency)
 
 
 @strawberry.type

@@ -79,10 +79,15 @@ async def healthz(_: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """The database answers, and it is a shop's. What is wrong is for the log: anybody may ask this."""
+    """The database answers, and it is a shop's. What is wrong is for the log: anybody may ask this.
+
+    A replica that is away is told of, and no reason to send clients elsewhere: the primary answers.
+    """
     runtime: Runtime = request.state.runtime
     try:
         await runtime.reader.look()
     except NO_ANSWER:
         return JSONResponse({"status": "unavailable"}, status_code=503)
-    return JSONResponse({"status": "ok"})
+    replica = runtime.reader.replica
+    told = {} if replica is None else {"replica": "up" if replica.is_up else "away"}
+    return JSONResponse({"status": "ok", **told})

@@ -18,23 +18,24 @@ class NoDatabase(StockshiftError):
 
 @dataclass(frozen=True)
 class Database:
-    """`direct` is for what needs a session of its own: migrations and verification."""
+    """`direct` is for what needs a session of its own: migrations and verification. `replica` is for reads alone."""
 
     url: str
     direct: str
+    replica: str | None = None
 
 
 @contextmanager
 def chosen_database(settings: Settings, given: str | None) -> Iterator[Database]:
     """The database of `--database-url`, of DATABASE_URL, or of the embedded server, which runs as long as this.
 
-    A URL that is given stands for both: DIRECT_URL may be another database's. NoDatabase, and what the embedded
+    A URL that is given stands for all: DIRECT_URL may be another database's. NoDatabase, and what the embedded
     server raises.
     """
     if given is not None:
         yield Database(given, given)
     elif settings.database_url is not None:
-        yield Database(settings.database_url, settings.direct_url or settings.database_url)
+        yield Database(settings.database_url, settings.direct_url or settings.database_url, settings.replica_url)
     elif not (settings.data / "postgres").exists():
         raise NoDatabase(
             f"DATABASE_URL is not set, and there is no shop in {settings.data}; set it, or run `stockshift demo` first"

@@ -19,6 +19,7 @@ from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
+from db.wal import Consistency, format_lsn, parse_lsn
 from resolvers.errors import BadRequest
 from resolvers.reader import Reader
 from resolvers.viewer import Viewer
@@ -44,6 +45,10 @@ MEMBERS: Mapping[str, tuple[type, ...]] = {
 }
 """What a request may hold. Whether anything else is refused is the view's to say, plan or not."""
 RETRY_SECONDS = "1"
+LSN = "Stockshift-LSN"
+"""Of a response: after what the mutation wrote, in the primary's log. Of a request: what the answer must have seen."""
+READ = "Stockshift-Read"
+"""Which server answered, where there is a replica."""
 
 
 class Unavailable(HTTPException):
@@ -61,7 +66,15 @@ class View(GraphQL[Context, None]):
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         viewer: Viewer = request.state.viewer
         runtime = self.runtime
-        return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, fault=request.state.fault)
+        state = request.state
+        return Context(
+            viewer,
+            runtime.reader,
+            runtime.direct,
+            runtime.tasks,
+            fault=state.fault,
+            consistency=state.consistency,
+        )
 
     def should_render_graphql_ide(self, request: object) -> bool:
         """The Endpoint has its own page. A GET without a text may name a document, or is told what it lacks."""
@@ -160,6 +173,20 @@ class Endpoint:
             return failure(request, 401, error.message, "UNAUTHENTICATED", **headers)
         except TokenKeysUnavailable as error:
             return turned_away(request, error.message)
+        asked_for = request.headers.get(LSN)
+        at_least = 0 if asked_for is None else parse_lsn(asked_for)
+        if at_least is None:
+            message = f"the header {LSN} is {asked_for!r}; give it as a mutation's response has it, such as 16/B374D848"
+            return failure(request, 400, message, "BAD_REQUEST")
+        consistency = request.state.consistency = Consistency(at_least)
+        response = await self._answer(request)
+        if consistency.written is not None:
+            response.headers[LSN] = format_lsn(consistency.written)
+        if consistency.read_from is not None and request.state.runtime.reader.replica is not None:
+            response.headers[READ] = consistency.read_from
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         planned = await self._planned(request)
         if planned is not None:
             return planned
@@ -191,7 +218,11 @@ class Endpoint:
             if document is not None and all(isinstance(asked.get(name), kinds) for name, kinds in MEMBERS.items()):
                 reader: Reader = request.state.runtime.reader
                 body = await reader.answer_bytes(
-                    request.state.viewer, document, asked.get("operationName"), asked.get("variables")
+                    request.state.viewer,
+                    document,
+                    asked.get("operationName"),
+                    asked.get("variables"),
+                    request.state.consistency,
                 )
         except (*NO_ANSWER, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
             why = unavailable(fault)

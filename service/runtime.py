@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import create_engine
 from db.errors import StockshiftError
 from db.read_pool import ReadPool
+from db.replica import Replica
 from db.url import DatabaseUrl
 from resolvers.reader import Reader
 from service.settings import Settings
@@ -45,19 +46,39 @@ async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtim
         pool_size=2,
         statement_timeout_ms=0,
     )
-    reads = ReadPool(
+    reads = _reads(url, settings, settings.pool_size)
+    replica = _replica(url, settings)
+    runtime = Runtime(Reader(pooled, reads, replica=replica, most_rows=settings.max_page), direct)
+    async with AsyncExitStack() as stack:
+        if replica is not None:
+            await stack.enter_async_context(replica.watched())
+        try:
+            yield runtime
+        finally:
+            for task in runtime.tasks:
+                task.cancel()
+            await asyncio.gather(*runtime.tasks, return_exceptions=True)
+            await reads.close()
+            await pooled.dispose()
+            await direct.dispose()
+
+
+def _reads(url: DatabaseUrl, settings: Settings, size: int) -> ReadPool:
+    return ReadPool(
         url,
         application_name="stockshift serve",
-        size=settings.pool_size,
+        size=size,
         statement_timeout_ms=settings.statement_timeout_ms,
     )
-    runtime = Runtime(Reader(pooled, reads, most_rows=settings.max_page), direct)
-    try:
-        yield runtime
-    finally:
-        for task in runtime.tasks:
-            task.cancel()
-        await asyncio.gather(*runtime.tasks, return_exceptions=True)
-        await reads.close()
-        await pooled.dispose()
-        await direct.dispose()
+
+
+def _replica(primary: DatabaseUrl, settings: Settings) -> Replica | None:
+    if settings.replica_url is None:
+        return None
+    url = DatabaseUrl.parse(settings.replica_url)
+    return Replica(
+        _reads(url, settings, settings.pool_size),
+        primary_probe=_reads(primary, settings, 1),
+        probe=_reads(url, settings, 1),
+        max_lag_ms=settings.replica_max_lag_ms,
+    )

@@ -58,16 +58,18 @@ def run_server(
     Worker processes are told everything through their environment. InvalidDatabaseUrl, SettingsError,
     ServiceFailed.
     """
-    for url in (database.url, database.direct):
+    for url in filter(None, (database.url, database.direct, database.replica)):
         create_engine(DatabaseUrl.parse(url), application_name="stockshift serve")  # nothing is connected by this
-    settings = settings.model_copy(update={"direct_url": database.direct})
+    settings = settings.model_copy(update={"direct_url": database.direct, "replica_url": database.replica})
     app = create_app(settings, database.url, verifier, default_headers=default_headers)
     configure_logging(settings)
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     several = settings.workers > 1
     if several:
-        os.environ.update(DATABASE_URL=database.url, DIRECT_URL=database.direct)
+        os.environ.update(
+            DATABASE_URL=database.url, DIRECT_URL=database.direct, DATABASE_REPLICA_URL=database.replica or ""
+        )
     config = uvicorn.Config(
         "service.app:app_from_environment" if several else app,  # each worker makes its own
         factory=several,

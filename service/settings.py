@@ -60,6 +60,12 @@ class Settings(BaseSettings):
         repr=False,
         description="The unpooled connection, for migrations and notifications. Unset: `DATABASE_URL`",
     )
+    replica_url: str | None = Field(
+        default=None,
+        validation_alias="DATABASE_REPLICA_URL",
+        repr=False,
+        description="A streaming replica of `DATABASE_URL`, which answers queries while it is near enough. Unset: none",
+    )
     jwt_secret: SecretStr | None = Field(
         default=None,
         description="The secret that tokens are signed with (HS256, HS384, HS512), at least 32 bytes. "
@@ -104,7 +110,12 @@ class Settings(BaseSettings):
     lock_timeout_ms: int = Field(
         default=2000, ge=1, le=2**31 - 1, description="After how many ms the database gives up waiting for a lock"
     )
-    pool_size: int = Field(default=10, ge=1, description="The most database connections of one process")
+    pool_size: int = Field(
+        default=10, ge=1, description="The most database connections of one process that read, and the most that write"
+    )
+    replica_max_lag_ms: int = Field(
+        default=1000, ge=1, description="How many ms the replica may be behind; if it is more, the primary answers"
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=("*",),
         description="Host names the service answers to, separated by commas; "

@@ -29,7 +29,15 @@ DEADLINE_SECONDS = 60.0
 def environment(**variables: str) -> dict[str, str]:
     """Ours, without anything that would change what a command does, or would have Python compile it every time."""
     ours = (
-        *("DATABASE_URL", "DIRECT_URL", "STOCKSHIFT_", "TEST_DATABASE_URL", "PYTEST_", "PYTHONDONTWRITEBYTECODE"),
+        *(
+            "DATABASE_URL",
+            "DATABASE_REPLICA_URL",
+            "DIRECT_URL",
+            "STOCKSHIFT_",
+            "TEST_DATABASE_URL",
+            "PYTEST_",
+            "PYTHONDONTWRITEBYTECODE",
+        ),
         *("MAKE", "MFLAGS"),  # what `make test` tells the makes below it
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}

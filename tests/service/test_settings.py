@@ -73,6 +73,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.model_dump(exclude={"jwt_secret"}) == {
         "database_url": "the-database_url",
         "direct_url": "the-direct_url",
+        "replica_url": "the-replica_url",
         "jwks_url": None,
         "jwt_issuer": "the-jwt_issuer",
         "jwt_audience": "the-jwt_audience",
@@ -218,5 +219,6 @@ def test_no_secret_is_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("STOCKSHIFT_JWT_SECRET", PASSWORD * 3)
     monkeypatch.setenv("DATABASE_URL", f"postgresql://u:{PASSWORD}@h/d")
     monkeypatch.setenv("DIRECT_URL", f"postgresql://u:{PASSWORD}@h/d")
+    monkeypatch.setenv("DATABASE_REPLICA_URL", f"postgresql://u:{PASSWORD}@h/d")
     settings = load_settings()
     assert PASSWORD not in f"{settings!r} {settings}"
