@@ -203,7 +203,7 @@ class ReadPool:
         """The end of a turn; unless the connection must be closed first, lest there be one too many."""
         if session is not None and not session.is_lost:
             session.idle_since = time.monotonic()
-            if session.busy or self._closed or self._is_spent(session):
+            if session.busy or self._closed:
                 task = asyncio.create_task(self._retire(session))
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)

@@ -14,6 +14,7 @@ from db.engine import connecting
 from db.url import DatabaseUrl
 from tests.db.engines import Engines, ReadPools, ask, failure, wait_for
 from tests.db.servers import pgbouncer
+from tests.mutations.proxy import proxy_to
 from tests.support import psql
 
 
@@ -100,14 +101,16 @@ async def test_a_server_without_tls_is_told(pooled_url: str, engines: Engines) -
 async def test_a_read_is_one_round_trip_from_its_second_time_on_and_begins_no_transaction(
     pooled_url: str, read_pools: ReadPools
 ) -> None:
-    pool = read_pools(pooled_url, size=1, statement_timeout_ms=30_000)
-    for number in range(3):
-        await pool.row("SELECT $1::int, pg_backend_pid()", (number,))
-    before = transactions_and_queries(pooled_url)
-    for number in range(7):
-        assert (await pool.row("SELECT $1::int, pg_backend_pid()", (number,)))[0] == number
-    after = transactions_and_queries(pooled_url)
-    assert [late - early for early, late in zip(before, after, strict=True)] == [7, 7]
+    async with proxy_to(pooled_url) as proxy:
+        pool = read_pools(f"{proxy.url}?pgbouncer=true", size=1, statement_timeout_ms=30_000)
+        await pool.row("SELECT $1::int", (0,))
+        before, turns = transactions_and_queries(pooled_url), proxy.turns
+        for number in range(7):
+            assert (await pool.row("SELECT $1::int", (number,)))[0] == number
+        after = transactions_and_queries(pooled_url)
+        assert proxy.turns - turns == 7
+        assert [late - early for early, late in zip(before, after, strict=True)] == [7, 7]
+        await pool.close()
 
 
 async def test_reads_whose_server_connections_are_swapped_do_not_take_each_others_statements(
@@ -164,7 +167,7 @@ async def test_types_that_change_are_followed_at_once(
 
 
 def transactions_and_queries(pooled_url: str) -> tuple[int, int]:
-    """How many PgBouncer has passed on so far; a query is what a client waited for once."""
+    """How many PgBouncer has passed on so far."""
     parsed = DatabaseUrl.parse(pooled_url)
     ((host, port),) = parsed.hosts
     stats = [str(binaries() / "psql"), "-XAtF,", "-h", host, "-p", str(port), "-U", "anyone", "pgbouncer"]

@@ -14,10 +14,14 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass
 class Proxy:
-    """`url` leads through it. The answer to the first message with `words`, once they are set, is not passed on."""
+    """`url` leads through it. The answer to the first message with `words`, once they are set, is not passed on.
+
+    `turns` counts how often the client spoke and then waited for an answer.
+    """
 
     url: str
     words: bytes | None = None
+    turns: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -40,6 +44,7 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
             while data := await client.read(65_536):
                 if proxy.words is not None and proxy.words in data:
                     deaf, proxy.words = True, None
+                proxy.turns += 1
                 to_server.write(data)
 
         async def downwards() -> None:

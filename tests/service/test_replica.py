@@ -121,6 +121,24 @@ async def test_a_change_of_shape_that_the_replica_has_not_replayed_is_answered_b
         assert await from_the_replica(client, lsn) == 15
 
 
+async def test_a_read_source_that_the_replica_has_not_replayed_is_answered_by_the_primary(
+    urls: tuple[str, str],
+) -> None:
+    url, replica_url = urls
+    await migrate(url)
+    async with served(url, replica_url) as client, psql(url) as primary, psql(replica_url) as replica:
+        await caught_up(primary, replica)
+        await create(client)
+        await caught_up(primary, replica)
+        assert await from_the_replica(client) == 15
+        async with paused(replica_url):
+            switch = "mutation { setReadSource(source: LEGACY) { errors { message } } }"
+            lsn = (await post(client, switch)).headers["stockshift-lsn"]
+            assert await total(client, lsn) == (10, "primary")
+            assert await total(client) == (10, "primary"), "the replica's read source is another"
+        assert await from_the_replica(client) == 10
+
+
 async def test_a_replica_that_is_stopped_is_missed_by_nobody_and_found_again(pair: Pair, urls: tuple[str, str]) -> None:
     async with served(*urls) as client:
         await from_the_replica(client)
@@ -136,6 +154,11 @@ async def test_a_replica_that_is_stopped_is_missed_by_nobody_and_found_again(pai
         finally:
             pair.replica.start()
         assert await from_the_replica(client) == 10
+        pair.replica.stop()
+        try:
+            await until(missed, "it is known to be away although nobody read")
+        finally:
+            pair.replica.start()
 
 
 async def test_a_replica_that_was_never_there_is_no_reason_not_to_serve(urls: tuple[str, str]) -> None:
