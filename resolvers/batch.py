@@ -4,7 +4,7 @@ from sqlalchemy import FromClause, select
 
 from resolvers import item as single
 from resolvers import place
-from resolvers.connection import Order, Rows
+from resolvers.connection import Order, Rows, asked_in_order
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
@@ -40,5 +40,6 @@ def one_batch(scope: Scope, id_: Value, selected: Selected) -> Value:
 def batches_of(scope: Scope, item: FromClause, status: Status | None) -> Rows[Row]:
     """An item's batches, oldest first."""
     table, mine = scope.batches_of(item.c.id)
-    where = [mine] if status is None else [mine, table.c.status.in_(scope.labels([status.value]))]
+    wanted = [] if status is None else [table.c.status.in_(scope.labels([status.value]))]
+    where = [mine, *asked_in_order(*wanted)]
     return Rows(table, Row(scope, table), where, Order("OLDEST", table.c.createdAt, table.c.id), outer=item)

@@ -9,6 +9,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
+    and_,
     case,
     false,
     func,
@@ -83,6 +84,15 @@ class Rows(Generic[RowT]):
         query = select(*columns).where(*self.where)
         query = query.select_from(self.row.source())
         return query if self.outer is None else query.correlate(self.outer)
+
+
+def asked_in_order(*conditions: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+    """Conditions on rows that are met by walking the index of a page's order until the page is full.
+
+    PostgreSQL takes a CASE to hold of every other row. Of a condition that looks rare it would think that looking for
+    all rows of which it holds, and sorting these, is cheaper.
+    """
+    return [case((and_(*conditions), true()), else_=false())] if conditions else []
 
 
 def connection(

@@ -20,19 +20,17 @@ from sqlalchemy import (
     Text,
     and_,
     any_,
-    case,
     cast,
     exists,
-    false,
     func,
     literal_column,
     not_,
     or_,
     select,
-    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from resolvers.connection import asked_in_order
 from resolvers.item import ItemRow
 from resolvers.reckoned import ReckonedItem
 from resolvers.scope import Scope
@@ -56,18 +54,16 @@ def ways(scope: Scope, filter_: Filter) -> Iterator[tuple[ItemRow, list[ColumnEl
             if filter_.get(name) is not None:
                 few = _Few.of(scope, column, wanted(scope, filter_[name]))
                 item = ItemRow(scope, scope.items())
-                yield item, [*many, few.are_all, item.c.id == any_(few.ids), *_asked_one_by_one(item, filter_)]
+                yield item, [*many, few.are_all, item.c.id == any_(few.ids), *_conditions_in_order(item, filter_)]
                 many.append(not_(few.are_all))
     item = ItemRow(scope, scope.items())
-    yield item, [*many, *_asked_one_by_one(item, filter_)]
+    yield item, [*many, *_conditions_in_order(item, filter_)]
 
 
-def _asked_one_by_one(item: ItemRow, filter_: Filter) -> list[ColumnElement[bool]]:
-    """The conditions for a page. PostgreSQL takes a CASE to hold of every other item, so it walks an order's index
-    until the page is full. Of a condition that looks rare it would think that sorting what it leaves is cheaper."""
+def _conditions_in_order(item: ItemRow, filter_: Filter) -> list[ColumnElement[bool]]:
     by_index = conditions(item, {name: value for name, value in filter_.items() if name in INDEXED})
     others = conditions(item, {name: value for name, value in filter_.items() if name not in INDEXED})
-    return [*by_index, *([case((and_(*others), true()), else_=false())] if others else [])]
+    return [*by_index, *asked_in_order(*others)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class _Few:
         batches = select(batch.c.itemId).where(batch.c[column] == any_(wanted))
         batches = batches.order_by(batch.c[column], batch.c.itemId)
         some = _kept(scope, _array(batches.limit(most)))
-        others = legacy.where(_is_few(some.c.ids), not_(_some(item, scope.ledger_entry(item.c.id)))).correlate(some)
+        others = legacy.where(_is_few(some.c.ids), not_(_some(scope.ledger_entry(item.c.id)))).correlate(some)
         return cls(_kept(scope, func.array_cat(some.c.ids, _array(others.limit(most)))))
 
     @property
@@ -112,9 +108,9 @@ def _is_few(ids: ColumnElement[Any]) -> ColumnElement[bool]:
     return func.cardinality(ids) <= literal_column(str(FEW))
 
 
-def _some(item: ItemRow, query: Select[int]) -> ColumnElement[bool]:
-    """There is such a row. For an item that is asked by itself OFFSET keeps PostgreSQL from hashing a whole table."""
-    return exists(query if isinstance(item, ReckonedItem) else query.offset(literal_column("0")))
+def _some(query: Select[int]) -> ColumnElement[bool]:
+    """There is such a row. OFFSET keeps PostgreSQL from hashing a whole table for it."""
+    return exists(query.offset(literal_column("0")))
 
 
 def _legacy(item: ItemRow, column: str) -> ColumnElement[Any]:
@@ -129,18 +125,19 @@ def _own(item: ItemRow, *conditions: Callable[[FromClause], ColumnElement[bool]]
     query: Select[int] = (
         select(literal_column("1")).select_from(own).where(mine, *[condition(own) for condition in conditions])
     )
-    return _some(item, query.correlate(item.table))
+    return _some(query.correlate(item.table))
 
 
 def _using_batches(item: ItemRow) -> ColumnElement[bool]:
-    """R1, R4."""
-    if not item.may_use_batches:
-        return false()
-    return or_(_some(item, item.scope.ledger_entry(item.c.id)), _own(item))
+    if isinstance(item, ReckonedItem) or not item.may_use_batches:
+        return item.using_batches
+    return or_(_some(item.scope.ledger_entry(item.c.id)), _own(item))
 
 
 def _has_line(item: ItemRow, column: str, wanted: ColumnElement[Any]) -> ColumnElement[bool]:
     """Some line of the item has one of these values."""
+    if isinstance(item, ReckonedItem):
+        return item.some_line(f"some_{column.lower()}", lambda line: line.c[column] == any_(wanted))
     legacy = _legacy(item, column) == any_(wanted)
     if not item.may_use_batches:
         return legacy
@@ -187,3 +184,4 @@ FILTERS: Mapping[str, Callable[[ItemRow, Any], ColumnElement[bool]]] = {
     "companyId": lambda item, value: item.c.companyId == item.scope.bind(value, Text()),
 }
 INDEXED = {"companyId"}
+"""The filters by what the indexes of the orders begin with."""

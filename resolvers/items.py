@@ -62,7 +62,8 @@ def stock_summary(scope: Scope, selected: Selected) -> Value | Json:
     def over_lines(group: Callable[[Scope, FromClause, Selected], Select[Any]]) -> Callable[[None, Selected], Value]:
         def answer(_: None, child: Selected) -> Value:
             each = ReckonedItem(scope, scope.items())
-            left = select(each.table).select_from(each.source()).where(*conditions(each, filter_))
+            holding = conditions(each, filter_)
+            left = select(each.table).where(*holding).select_from(each.source())
             lines = ReckonedItem(scope, left.subquery(scope.name("item"))).lines(placed=True, of_all=True)
             return group(scope, lines.subquery(scope.name("line")), child).scalar_subquery()
 

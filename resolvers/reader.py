@@ -26,8 +26,8 @@ from resolvers.sql import MARK
 from resolvers.viewer import Viewer
 
 ATTEMPTS = 10
-# undefined table, column, object, schema; a cached plan whose result changed; a label that its enum lacks
-STALE = {"42P01", "42703", "42704", "3F000", "0A000", "22P02"}
+# undefined table, column, object, schema, operator; a cached plan whose result changed; a label that its enum lacks
+STALE = {"42P01", "42703", "42704", "3F000", "42883", "0A000", "22P02"}
 
 Answers = dict[str, Any]
 MOST_KEPT = 512

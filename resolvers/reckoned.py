@@ -1,9 +1,23 @@
 """Items whose sums are reckoned for all of them together: for orders by them, and for counts and sums over many."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import FromClause, case, literal_column, not_, null, select
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    FromClause,
+    case,
+    exists,
+    false,
+    func,
+    literal_column,
+    not_,
+    null,
+    select,
+    true,
+)
 from sqlalchemy.types import TypeEngine
 
 from resolvers.item import ItemRow, batch_line
@@ -31,6 +45,22 @@ class ReckonedItem(ItemRow):
         stock = sums.group_by(line.c.item).subquery(self._stock)
         return self.table.outerjoin(stock, stock.c.item == self.c.id)
 
+    @cached_property
+    def using_batches(self) -> ColumnElement[bool]:
+        if not self.may_use_batches:
+            return false()
+        self._sums["lines"] = lambda _: func.count()  # whatever it is, of the items that have batches there is one
+        copied = exists(self.scope.ledger_entry(self.c.id).offset(literal_column("0")))
+        return case((self._has_batch, true()), else_=copied)  # not OR, of which PostgreSQL may ask the latter first
+
+    @property
+    def _has_batch(self) -> ColumnElement[bool]:
+        return literal_column(f"{self._stock}.item").is_not(null())
+
+    def some_line(self, name: str, condition: Callable[[FromClause], ColumnElement[bool]]) -> ColumnElement[bool]:
+        """The condition holds of one of the item's lines. `name` tells it from others of the same item."""
+        return self._sum(name, lambda line: func.coalesce(func.bool_or(condition(line)), false()), Boolean())
+
     def _sum(self, name: str, value: Callable[[FromClause], Value], type_: TypeEngine[Any]) -> Value:
         of_batches = super()._sum(name, value, type_)
         if not self.may_use_batches:
@@ -39,6 +69,5 @@ class ReckonedItem(ItemRow):
             columns = [one.label(column) for column, one in self.legacy_line().items()]
             line = select(*columns).where(not_(self.scope.copied(self.c.id))).correlate(self.table)
             of_legacy = select(value(line.subquery(self.scope.name("line")))).scalar_subquery()
-            has_batch = literal_column(f"{self._stock}.item").is_not(null())
-            self._known[name] = case((has_batch, of_batches), else_=of_legacy)
+            self._known[name] = case((self._has_batch, of_batches), else_=of_legacy)
         return self._known[name]
