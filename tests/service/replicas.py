@@ -71,20 +71,23 @@ def replica_of(primary: EmbeddedServer) -> Iterator[ReplicaServer]:
                 replica.stop()
 
 
-@asynccontextmanager
-async def shop_on(pair: Pair) -> AsyncIterator[tuple[str, str]]:
+async def make_shop(pair: Pair, name: str) -> tuple[str, str]:
     """URLs of a shop with stock, not migrated, on the primary and on the replica, which has it."""
-    name = f"shop_{uuid.uuid4().hex[:12]}"
-    async with psql(pair.primary.url()) as administrator:
+    async with psql(pair.primary.url()) as administrator, psql(pair.replica.url()) as replica:
         await administrator.execute(f"CREATE DATABASE {name}")
         async with psql(pair.primary.url(name)) as connection:
             await fill_shop(connection)
             await fill_stock(connection)
-        async with psql(pair.replica.url()) as replica:
-            await caught_up(administrator, replica)
-        yield pair.primary.url(name), pair.replica.url(name)
-        async with psql(pair.replica.url()) as replica:
-            await replica.execute("SELECT pg_wal_replay_resume()")
+        await caught_up(administrator, replica)
+    return pair.primary.url(name), pair.replica.url(name)
+
+
+@asynccontextmanager
+async def shop_on(pair: Pair) -> AsyncIterator[tuple[str, str]]:
+    """The same, for a while."""
+    name = f"shop_{uuid.uuid4().hex[:12]}"
+    yield await make_shop(pair, name)
+    async with psql(pair.primary.url()) as administrator:
         await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from db.wal import Consistency, format_lsn, parse_lsn
 from tests.db.servers import free_port
 from tests.migration.support import migrate, until
 from tests.mutations.support import CREATE, Client, serving
-from tests.service.replicas import Pair, caught_up, paused, primary_server, replica_of, shop_on
+from tests.service.replicas import Pair, caught_up, make_shop, paused, primary_server, replica_of, shop_on
 from tests.support import psql
 
 TOTAL = '{ item(id: "mug") { totalQuantity } }'
@@ -179,6 +179,23 @@ async def test_a_replica_that_was_promoted_is_not_taken_for_fresh(pair: Pair, ur
             await primary.execute("UPDATE items SET \"quantityInStock\" = 12 WHERE id = 'mug'")
             for _ in range(3):
                 assert await total(client) == (12, "primary")
+
+
+async def test_while_the_primary_is_away_reads_go_on_and_nothing_else() -> None:
+    with ExitStack() as running:
+        primary = running.enter_context(primary_server())
+        with replica_of(primary) as replica:
+            urls = await make_shop(Pair(primary, replica), "shop")
+            async with served(*urls, max_lag_ms=1) as client:
+                await from_the_replica(client)
+                lsn = format_lsn(2**63)
+                running.close()
+                for _ in range(20):
+                    assert await total(client) == (10, "replica")
+                assert (await post(client, TOTAL, lsn)).status_code == 503
+                refused = await post(client, CREATE, input={"itemId": "mug", "quantity": 5})
+                assert refused.status_code == 503
+                assert (await client.http.get("/readyz")).status_code == 503
 
 
 async def test_a_position_that_is_none_is_refused(urls: tuple[str, str]) -> None:
