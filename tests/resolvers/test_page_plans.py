@@ -153,6 +153,7 @@ FILTERS: Mapping[str, tuple[Mapping[str, Any], int]] = {
     "a word in one name of seven": ({"search": "display"}, 20),
     "low on stock": ({"lowStock": True}, 50),
     "not low on stock": ({"lowStock": False}, 10),
+    "all of that": ({"search": "display", "usingBatchSystem": True, "lowStock": False, "companyId": "acme"}, 40),
 }
 
 
