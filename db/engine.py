@@ -99,6 +99,7 @@ def connect_arguments(url: DatabaseUrl, settings: Mapping[str, str]) -> dict[str
         "server_settings": dict(settings),
         "connection_class": keeping_alive(url),
         "statement_cache_size": statement_cache_size(url),
+        "max_cacheable_statement_size": 0,  # no limit: what is long to parse is worth keeping most
         **tls_arguments(url),
     }
 

@@ -37,7 +37,6 @@ from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.sql import JSON_TEXT, Fields, Json, Value, column, constant, json_items, json_list, json_object, moment
 
-
 PLACE = ("id", "name")
 
 

@@ -251,6 +251,6 @@ def _schema(settings: Settings, labels: tuple[str, ...]) -> Schema:
 
 
 def _is_browser(request: Request) -> bool:
-    accept = request.headers.get("accept", "")
-    asks = {"query", "documentId", "extensions"} & request.query_params.keys()
-    return request.method == "GET" and "text/html" in accept and not asks
+    if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
+        return False
+    return not {"query", "documentId", "extensions"} & request.query_params.keys()

@@ -1,9 +1,6 @@
 """Bounds on what a request may bring, and on what may be done with an answer."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,12 +56,12 @@ class BodyLimit:
 class SafeHeaders:
     """Says to browsers what no answer of ours wants: to be guessed at, framed, kept or told of elsewhere."""
 
-    HEADERS: ClassVar[Mapping[str, str]] = {
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
+    HEADERS = (
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-store"),
+    )
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -72,9 +69,8 @@ class SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self.HEADERS.items():
-                    headers.setdefault(name, value)
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in self.HEADERS if one[0] not in given)]
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -160,6 +160,14 @@ async def test_sessions_are_as_the_url_says_and_plans_are_made_once(database_url
     assert tuple(await pool.row(plans)) == (3, 0)
 
 
+async def test_a_long_statement_is_prepared_once_too(database_url: str, read_pools: ReadPools) -> None:
+    pool = read_pools(database_url)
+    for _ in range(3):
+        await pool.row(f"SELECT 1 -- {'long ' * 10_000}")
+    plans = "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE 'SELECT 1 --%'"
+    assert tuple(await pool.row(plans)) == (3,)
+
+
 @pytest.mark.parametrize(
     "query", ["single_use_connections=true", "max_connection_lifetime=1", "max_idle_connection_lifetime=1"]
 )
