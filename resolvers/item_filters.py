@@ -36,7 +36,7 @@ from resolvers.reckoned import ReckonedItem
 from resolvers.scope import Scope
 
 FEW = 1_000
-"""So many are found, read and sorted in the time of some ten plain pages; finding that there are more takes about one."""
+"""So many are found, read and sorted in the time of some ten plain pages; finding that there are more takes one."""
 
 Filter = Mapping[str, Any]
 
