@@ -50,9 +50,9 @@ FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 class Session:
     """A connection of the pool; times are time.monotonic().
 
-    `described` has what the server said of each statement's types where statements have no name: it spares the round
-    trip that asks for them, as each execution parses the statement in its own. One that is `busy` after a read was
-    not seen to end its statement. `replayed` is for a replica: the position in the log that it had reached before.
+    `prepared` has the statements that were asked before; behind a pooler, where they have no name, that spares the
+    round trip which asks for their types. One that is `busy` after a read was not seen to end its statement. `replayed` is
+    for a replica: the position in the log that it had reached before.
     """
 
     connection: Connection
@@ -60,7 +60,7 @@ class Session:
     idle_since: float
     busy: bool = False
     replayed: int = 0
-    described: dict[str, PreparedStatement] = field(default_factory=dict)
+    prepared: dict[str, PreparedStatement] = field(default_factory=dict)
 
     @property
     def is_lost(self) -> bool:
@@ -88,7 +88,7 @@ class ReadPool:
         self.target = shown(url)
         self.swaps_servers = url.pooled
         self._arguments = connect_arguments(url, settings)
-        self._names_statements = self._arguments["statement_cache_size"] > 0
+        self._most_prepared = max(1, self._arguments["statement_cache_size"] or STATEMENT_CACHE_SIZE)
         self._patience = (timeout_ms / 1000 + (0 if url.pooled else GRACE_SECONDS)) if timeout_ms else None
         self._queue_seconds = seconds(url, "pool_timeout", POOL_TIMEOUT_SECONDS)
         self._longest_life = (
@@ -173,14 +173,12 @@ class ReadPool:
         return Session(connection, time.monotonic(), time.monotonic())
 
     async def ask(self, session: Session, sql: str, arguments: Sequence[Any]) -> Row:
-        rows: list[Row]
         session.busy = True
         try:
-            if self._names_statements:
-                rows = await session.connection.fetch(sql, *arguments, timeout=self._patience)
-            else:
-                described = session.described.get(sql) or await self._describe(session, sql)
-                rows = await described.fetch(*arguments, timeout=self._patience)
+            try:
+                rows = await self._fetch(session, sql, arguments)
+            except asyncpg.InvalidCachedStatementError:  # a table has changed since it was prepared
+                rows = await self._fetch(session, sql, arguments)
         except asyncpg.PostgresError:
             session.busy = False
             raise
@@ -188,11 +186,20 @@ class ReadPool:
         (row,) = rows
         return row
 
-    async def _describe(self, session: Session, sql: str) -> PreparedStatement:
-        while len(session.described) >= STATEMENT_CACHE_SIZE:
-            session.described.pop(next(iter(session.described)))
-        described = session.described[sql] = await session.connection.prepare(sql, timeout=self._patience)
-        return described
+    async def _fetch(self, session: Session, sql: str, arguments: Sequence[Any]) -> list[Row]:
+        prepared = session.prepared.get(sql) or await self._prepare(session, sql)
+        try:
+            rows: list[Row] = await prepared.fetch(*arguments, timeout=self._patience)
+        except asyncpg.PostgresError:
+            session.prepared.pop(sql, None)
+            raise
+        return rows
+
+    async def _prepare(self, session: Session, sql: str) -> PreparedStatement:
+        while len(session.prepared) >= self._most_prepared:
+            session.prepared.pop(next(iter(session.prepared)))
+        prepared = session.prepared[sql] = await session.connection.prepare(sql, timeout=self._patience)
+        return prepared
 
     def _is_spent(self, session: Session) -> bool:
         now = time.monotonic()

@@ -179,7 +179,7 @@ class Reader:
         plan_for: Callable[[Known], tuple[Plan, tuple[Any, ...]]],
     ) -> tuple[Plan, Sequence[Any]]:
         """The plan that fits the database as it is now, and the values of its keys."""
-        failure: Exception = Unsettled()
+        failure: Exception | None = None
         for _ in range(ATTEMPTS):
             known = self._known or await learn()
             plan, arguments = plan_for(known)
@@ -196,7 +196,7 @@ class Reader:
                     return plan, found[1:]
             if self._known is known:
                 self._known = None
-        raise failure
+        raise failure or Unsettled
 
     def _plan(self, known: Known, viewer: Viewer, asked: Asked) -> tuple[Plan, tuple[Any, ...]]:
         """The plan for what is asked, and its arguments. If these are refused, a plan for them alone says why."""

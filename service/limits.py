@@ -20,10 +20,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.most_bytes:
+        length = Headers(scope=scope).get("content-length")
+        if length is None:
+            await self._count(scope, receive, send)
+        elif length.isdecimal() and int(length) <= self.most_bytes:  # the server takes no more than that
+            await self.app(scope, receive, send)
+        else:
             await self._refuse(scope, receive, send)
-            return
+
+    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
         began = False
 

