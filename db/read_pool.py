@@ -51,8 +51,8 @@ class Session:
     """A connection of the pool; times are time.monotonic().
 
     `prepared` has the statements that were asked before; behind a pooler, where they have no name, that spares the
-    round trip which asks for their types. One that is `busy` after a read was not seen to end its statement. `replayed` is
-    for a replica: the position in the log that it had reached before.
+    round trip which asks for their types. One that is `busy` after a read was not seen to end its statement.
+    `replayed` is for a replica: the position in the log that it had reached before.
     """
 
     connection: Connection
