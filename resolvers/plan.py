@@ -7,8 +7,9 @@ How an operation becomes bytes, in the order of the modules:
 2. `query` finds each root field's meaning, which builds one expression of JSON out of the relations of a `scope`.
    The scope notes the parameters that the statement gets for what arrives.
 3. This module puts the expressions into one statement behind the shape's guard, and renders it as text, once.
-4. `reader` keeps plans, binds what arrived, runs the statement, and answers either values for graphql-core to walk
-   through or, when it can do so faithfully, the bytes of the response.
+4. `reader` keeps plans, binds what arrived, runs the statement, has `sets` put in order what the database left as it
+   came, and answers either values for graphql-core to walk through or, when it can do so faithfully, the bytes of the
+   response.
 
 *Faithfully*: graphql-core would turn some values into errors, such as NULL where the schema says there is none, or an
 infinite Float. The database writes MARK for the one, which no data can contain, and a text for the other; a response
