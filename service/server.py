@@ -75,6 +75,7 @@ def run_server(
         factory=several,
         workers=settings.workers,
         log_config=None,
+        access_log=logging.getLogger("uvicorn.access").isEnabledFor(logging.INFO),  # or lines are made and dropped
         timeout_graceful_shutdown=GRACE_SECONDS,
         ws="none",
         server_header=False,
