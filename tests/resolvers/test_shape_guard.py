@@ -158,13 +158,15 @@ async def test_readers_never_fail_while_the_shape_changes_again_and_again(batche
             while changed < 5:
                 seen.append((await mug(client))["totalQuantity"])
 
-        changed = 0
+        changed = begun = 0
         readers = asyncio.gather(*[read() for _ in range(4)])
-        while not readers.done():
-            if len(seen) >= 4 * changed:
-                await connection.execute(back if changed % 2 else away)
-                changed += 1
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while not readers.done():
+                if (10 if changed % 2 else 22) in seen[begun:]:
+                    begun = len(seen)
+                    await connection.execute(back if changed % 2 else away)
+                    changed += 1
+                await asyncio.sleep(0)
         await readers
     assert set(seen) == {10, 22}
 
