@@ -1,7 +1,7 @@
 """An operation of a validated document, and what it asks for given the variables of a request."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -62,7 +62,7 @@ class Operation:
             and known.variables.keys() == variables.keys()
             and all(map(_is_text, variables.values()))
         ):
-            return replace(known, variables=variables)  # there is nothing to coerce
+            return Asked(self, variables, known.shape, known.symbols)  # there is nothing to coerce
         coerced = get_variable_values(self.schema, self.node.variable_definitions or (), dict(variables or {}))
         if not isinstance(coerced, VariableValues):
             return None
