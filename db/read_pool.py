@@ -27,6 +27,7 @@ from db.engine import (
     shown,
     statement_timeout,
 )
+from db.keep import keep
 from db.keepalive import Connection
 from db.url import DatabaseUrl
 
@@ -196,9 +197,8 @@ class ReadPool:
         return rows
 
     async def _prepare(self, session: Session, sql: str) -> PreparedStatement:
-        while len(session.prepared) >= self._most_prepared:
-            session.prepared.pop(next(iter(session.prepared)))
-        prepared = session.prepared[sql] = await session.connection.prepare(sql, timeout=self._patience)
+        prepared = await session.connection.prepare(sql, timeout=self._patience)
+        keep(session.prepared, sql, prepared, most=self._most_prepared)
         return prepared
 
     def _is_spent(self, session: Session) -> bool:

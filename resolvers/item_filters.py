@@ -21,7 +21,6 @@ from sqlalchemy import (
     and_,
     any_,
     cast,
-    exists,
     func,
     literal_column,
     not_,
@@ -34,6 +33,7 @@ from resolvers.connection import asked_in_order
 from resolvers.item import ItemRow
 from resolvers.reckoned import ReckonedItem
 from resolvers.scope import Scope
+from resolvers.sql import some_row
 
 FEW = 1_000
 """So many are found, read and sorted in the time of some ten plain pages; finding that there are more takes one."""
@@ -84,7 +84,7 @@ class _Few:
         batches = select(batch.c.itemId).where(batch.c[column] == any_(wanted))
         batches = batches.order_by(batch.c[column], batch.c.itemId)
         some = _kept(scope, _array(batches.limit(most)))
-        others = legacy.where(_is_few(some.c.ids), not_(_some(scope.ledger_entry(item.c.id)))).correlate(some)
+        others = legacy.where(_is_few(some.c.ids), not_(some_row(scope.ledger_entry(item.c.id)))).correlate(some)
         return cls(_kept(scope, func.array_cat(some.c.ids, _array(others.limit(most)))))
 
     @property
@@ -108,11 +108,6 @@ def _is_few(ids: ColumnElement[Any]) -> ColumnElement[bool]:
     return func.cardinality(ids) <= literal_column(str(FEW))
 
 
-def _some(query: Select[int]) -> ColumnElement[bool]:
-    """There is such a row. OFFSET keeps PostgreSQL from hashing a whole table for it."""
-    return exists(query.offset(literal_column("0")))
-
-
 def _legacy(item: ItemRow, column: str) -> ColumnElement[Any]:
     """The value of an item's legacy line, as it stands in the index."""
     known = column != "status" or item.scope.shape.status_is_enum
@@ -125,13 +120,13 @@ def _own(item: ItemRow, *conditions: Callable[[FromClause], ColumnElement[bool]]
     query: Select[int] = (
         select(literal_column("1")).select_from(own).where(mine, *[condition(own) for condition in conditions])
     )
-    return _some(query.correlate(item.table))
+    return some_row(query.correlate(item.table))
 
 
 def _using_batches(item: ItemRow) -> ColumnElement[bool]:
     if isinstance(item, ReckonedItem) or not item.may_use_batches:
         return item.using_batches
-    return or_(_some(item.scope.ledger_entry(item.c.id)), _own(item))
+    return or_(some_row(item.scope.ledger_entry(item.c.id)), _own(item))
 
 
 def _has_line(item: ItemRow, column: str, wanted: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import connecting
 from db.errors import StockshiftError
+from db.keep import keep
 from db.read_pool import ReadPool, Row
 from db.replica import Replica
 from db.shape import Shape, load_shape
@@ -102,7 +103,7 @@ class Reader:
     def remember(self, source: str, name: str | None, operation: Operation) -> None:
         """The operation is valid under the schema of the present shape."""
         if self._known and len(source) <= LONGEST_SOURCE:
-            _put(self._known.operations, (source, name), operation)
+            keep(self._known.operations, (source, name), operation, most=MOST_KEPT)
 
     async def answer(self, viewer: Viewer, asked: Asked, consistency: Consistency | None = None) -> Answers:
         """The answer of each root field by its key; an exception in place of one that cannot be answered."""
@@ -147,7 +148,7 @@ class Reader:
             made = known.plans.get(key)
             if made is None:
                 made = make_plan(Scope(known.shape, viewer.company, self.most_rows), viewer, selections)
-                _put(known.plans, key, made)
+                keep(known.plans, key, made, most=MOST_KEPT)
             return made, made.arguments(arriving or {})
 
         async def row(sql: str, arguments: Sequence[Any]) -> Row:
@@ -206,7 +207,7 @@ class Reader:
         plan = known.plans.get(key)
         if plan is None:
             plan = make_plan(Scope(known.shape, company, self.most_rows), viewer, asked.selections())
-            _put(known.plans, key, plan)
+            keep(known.plans, key, plan, most=MOST_KEPT)
         try:
             return plan, plan.arguments(arriving)
         except BadRequest:
@@ -230,10 +231,3 @@ def _answers(plan: Plan, values: Sequence[Any]) -> Answers:
 def _json(value: str | None) -> str:
     """The text of an answer; of none at all it is null."""
     return "null" if value is None else finish(value)
-
-
-def _put(kept: dict[Any, Any], key: Any, value: Any) -> None:
-    """Keeps what came last; what came first goes when there is too much."""
-    while len(kept) >= MOST_KEPT:
-        kept.pop(next(iter(kept)))
-    kept[key] = value

@@ -9,7 +9,6 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     case,
-    exists,
     false,
     func,
     literal_column,
@@ -22,7 +21,7 @@ from sqlalchemy.types import TypeEngine
 
 from resolvers.item import ItemRow, batch_line
 from resolvers.scope import Scope
-from resolvers.sql import Value
+from resolvers.sql import Value, some_row
 
 
 class ReckonedItem(ItemRow):
@@ -50,7 +49,7 @@ class ReckonedItem(ItemRow):
         if not self.may_use_batches:
             return false()
         self._sums["lines"] = lambda _: func.count()  # whatever it is, of the items that have batches there is one
-        copied = exists(self.scope.ledger_entry(self.c.id).offset(literal_column("0")))
+        copied = some_row(self.scope.ledger_entry(self.c.id))
         return case((self._has_batch, true()), else_=copied)  # not OR, of which PostgreSQL may ask the latter first
 
     @property

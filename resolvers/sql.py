@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlalchemy import Boolean, ColumnElement, Integer, Text, and_, case, cast, func, literal_column, true
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    true,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.types import NullType
@@ -99,6 +112,11 @@ def json_parts(value: Value | Json, null: str) -> tuple[str | Value, ...]:
     else:  # PostgreSQL escapes texts, and quotes the numbers that JSON lacks
         text = cast(func.to_json(value), Text)
     return (func.coalesce(text, constant(null), type_=Text()),)
+
+
+def some_row(query: Select[Any]) -> ColumnElement[bool]:
+    """There is such a row. OFFSET keeps PostgreSQL from hashing a whole table for it."""
+    return exists(query.offset(literal_column("0")))
 
 
 def _merged(parts: Iterable[str | Value]) -> Iterator[Value]:

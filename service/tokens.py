@@ -16,6 +16,7 @@ from jwt.exceptions import (
 )
 
 from db.errors import StockshiftError
+from db.keep import keep
 from resolvers.viewer import Role, Viewer
 from service.keys import Keys, KeySet, SharedSecret, TokenKeysUnavailable
 from service.settings import Settings
@@ -100,10 +101,9 @@ class TokenVerifier:
             return viewer
         claims = await self._verified(token)
         viewer = _viewer(claims)
-        while len(self._good) >= MOST_TRUSTED:
-            self._good.pop(next(iter(self._good)))
         expires = int(claims["exp"]) + LEEWAY.seconds
-        self._good[token] = viewer, min(self._clock() + TRUSTED_SECONDS, expires)
+        until = min(self._clock() + TRUSTED_SECONDS, expires)
+        keep(self._good, token, (viewer, until), most=MOST_TRUSTED)
         return viewer
 
     async def _verified(self, token: str) -> Mapping[str, Any]:

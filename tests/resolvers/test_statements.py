@@ -109,3 +109,18 @@ async def test_all_fields_of_an_operation_are_of_the_same_instant(expanded_url: 
         finally:
             done.set()
             await writer
+
+
+async def test_no_more_plans_and_operations_are_kept_than_there_is_room_for(
+    stock_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked first is forgotten, and still answered."""
+    monkeypatch.setattr("resolvers.reader.MOST_KEPT", 3)
+    async with client_of(stock_url) as client:
+        queries = [f'{{ item(id: "mug") {{ a{number}: id }} }}' for number in range(6)]
+        for number, query in enumerate([*queries, queries[0]]):
+            assert await client.ask(query) == {"item": {f"a{number % 6}": "mug"}}
+        known = client.reader._known  # noqa: SLF001 - what is kept shows in nothing else but memory
+    assert known
+    assert len(known.plans) == len(known.operations) == 3
+    assert [source for source, _ in known.operations] == [queries[4], queries[5], queries[0]]
