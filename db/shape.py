@@ -33,6 +33,7 @@ READ_TABLES = (
     tables.users,
     tables.stock_batches,
     tables.copy_ledger,
+    tables.movement,
     tables.setting,
     tables.verification,
     tables.verification_check,

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
 
@@ -138,6 +138,7 @@ setting = Table(
     CheckConstraint("read_source IN ('AUTO', 'LEGACY')", name="setting_read_source_known"),
 )
 
+# One row a run. What its driver does is written by the driver alone; `wanted` by whoever wants it to do otherwise.
 migration_run = Table(
     "migration_run",
     stockshift,
@@ -148,9 +149,40 @@ migration_run = Table(
     Column("finished_at", INSTANT),
     Column("items_copied", BigInteger, nullable=False, server_default=text("0")),
     Column("items_held_back", BigInteger, nullable=False, server_default=text("0")),
+    Column("state", Text, nullable=False, server_default=text("'RUNNING'")),
+    Column("wanted", Text, nullable=False, server_default=text("'RUN'")),
+    Column("place", Text, nullable=False, server_default=text("'command'")),
+    Column("requested_by", Text),
+    Column("stage", Text),
+    Column("after_id", Text),
+    Column("items_total", BigInteger, nullable=False, server_default=text("0")),
+    Column("chunk_size", Integer),
+    Column("rate", Double),
+    Column("waiting", Text),
+    Column("error", Text),
+    Column("options", JSONB),
+    CheckConstraint(
+        "state IN ('RUNNING', 'PAUSED', 'CANCELLED', 'FINISHED', 'FAILED')", name="migration_run_state_known"
+    ),
+    CheckConstraint("wanted IN ('RUN', 'PAUSE', 'CANCEL')", name="migration_run_wanted_known"),
+    CheckConstraint("place IN ('command', 'service')", name="migration_run_place_known"),
+)
+
+# The lease of whoever drives a run: live while `beat_at` is young.
+driver = Table(
+    "driver",
+    stockshift,
+    Column("only_row", Boolean, primary_key=True, server_default=text("true")),
+    Column("token", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("since", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("beat_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    CheckConstraint("only_row", name="driver_has_one_row"),
 )
 
 # No foreign keys: it outlives what it describes. JSON, not JSONB: a row is kept as its text was, to the digit.
+# `choices` are what the operator chose for columns that were NULL, by the batch's column.
 copy_ledger = Table(
     "copy_ledger",
     stockshift,
@@ -160,7 +192,44 @@ copy_ledger = Table(
     Column("adopted", Boolean, nullable=False, server_default=text("false")),
     Column("copied_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
     Column("original", JSON, nullable=False),
+    Column("choices", JSONB),
+    Column("cut_over_at", INSTANT),
     Index("copy_ledger_batch_id_key", "batch_id", unique=True),
+)
+
+# Every change of a batch's quantity (R11), written by the trigger on stock_batches alone. What was copied is the copy
+# ledger's, so baseline and movements together are what is there.
+movement = Table(
+    "movement",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("batch_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("delta", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text),
+    Column("application", Text),
+    Column("role", Text, nullable=False),
+    Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Index("movement_batch_id_idx", "batch_id", "id"),
+    Index("movement_item_id_idx", "item_id", "id"),
+)
+
+# Every write of an item's legacy columns by anybody, written by the triggers on items alone. `followed`: the opening
+# batch took it; else it is drift, or the item was not copied.
+legacy_write = Table(
+    "legacy_write",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("item_id", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("followed", Boolean, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("application", Text),
+    Column("role", Text, nullable=False),
+    Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Index("legacy_write_item_id_idx", "item_id", "id"),
 )
 
 idempotency_key = Table(

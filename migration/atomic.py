@@ -159,7 +159,13 @@ async def _migrate(
     await connection.execute(
         update(tables.migration_run)
         .where(tables.migration_run.c.id == run)
-        .values(finished_at=func.clock_timestamp(), items_copied=copied, items_held_back=held_back)
+        .values(
+            state="FINISHED",
+            finished_at=func.clock_timestamp(),
+            items_total=copied + held_back,
+            items_copied=copied,
+            items_held_back=held_back,
+        )
     )
     await _add_flag(connection, flag_to_add(there))
     return Migrated(copied, adopted, held_back, verified.id, verified.mismatched)

@@ -178,10 +178,11 @@ async def _column_misfits(connection: AsyncConnection, table: Table) -> list[str
 
 
 async def _lacking(connection: AsyncConnection, table: Table) -> list[str]:
-    """A table of schema stockshift that is there and lacks a column is not ours."""
+    """A table of schema stockshift that lacks a column which ours always had is not ours."""
     present = {row.name for row in await connection.execute(COLUMNS, {"relation": table.fullname})}
     lacking = sorted({column.name for column in table.columns} - present)
-    if not present or not lacking:
+    addable = {column.name for column in table.columns if column.nullable or column.server_default is not None}
+    if not present or addable - set(table.primary_key.columns.keys()) >= set(lacking):
         return []
     return [f"table {table.fullname} exists and lacks {', '.join(lacking)}: it is not Stockshift's; rename its schema"]
 

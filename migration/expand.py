@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ClauseElement, Column, ExecutableDDLElement, Index, bindparam, text
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateSchema, CreateTable
 
 from db import tables
 from db.indexes import BATCH_INDEXES, ITEM_INDEXES
@@ -32,11 +32,13 @@ class Step:
 class Existing:
     """What of our objects is there already: relations by full name, the batches' columns with a key, index names.
 
-    An index of ours is there when one of its name is, or another that begins with the same columns.
+    An index of ours is there when one of its name is, or another that begins with the same columns. `columns` are
+    those of the tables in our own schema, as stockshift.table.column.
     """
 
     schema: bool
     relations: frozenset[str]
+    columns: frozenset[str]
     foreign_keys: frozenset[str]
     indexes: frozenset[str]
     flag: bool
@@ -47,6 +49,11 @@ EXISTING = text(
     SELECT
         to_regnamespace('stockshift') IS NOT NULL AS schema,
         ARRAY(SELECT r FROM unnest(CAST(:relations AS text[])) AS r WHERE to_regclass(r) IS NOT NULL) AS relations,
+        ARRAY(
+            SELECT 'stockshift.' || c.relname || '.' || a.attname FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE c.relnamespace = to_regnamespace('stockshift') AND c.relkind = 'r'
+        ) AS columns,
         ARRAY(
             SELECT a.attname::text FROM pg_catalog.pg_constraint c
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
@@ -86,7 +93,14 @@ async def existing(connection: AsyncConnection) -> Existing:
         *await _indexes_there(connection, tables.stock_batches.fullname, BATCH_INDEXES.values()),
         *await _indexes_there(connection, tables.items.fullname, ITEM_INDEXES.values()),
     ]
-    return Existing(row.schema, frozenset(row.relations), frozenset(row.foreign_keys), frozenset(indexes), row.flag)
+    return Existing(
+        row.schema,
+        frozenset(row.relations),
+        frozenset(row.columns),
+        frozenset(row.foreign_keys),
+        frozenset(indexes),
+        row.flag,
+    )
 
 
 async def _indexes_there(connection: AsyncConnection, relation: str, ours: Iterable[Index]) -> list[str]:
@@ -113,6 +127,12 @@ def tables_to_make(there: Existing) -> list[Step]:
         if table.fullname not in there.relations:
             steps.append(_step(f"table {table.fullname}", CreateTable(table)))
             steps.extend(_step(f"index {index.name}", CreateIndex(index)) for index in table.indexes)
+            continue
+        for column in table.columns:  # of a database that an earlier version of us expanded
+            if f"{table.fullname}.{column.name}" not in there.columns:
+                described = str(CreateColumn(column).compile(dialect=DIALECT)).strip()
+                sql = f"ALTER TABLE {table.fullname} ADD COLUMN {described}"
+                steps.append(Step(f"column {column.name} of {table.fullname}", sql))
     if tables.setting.fullname not in there.relations:
         steps.append(
             Step("items that have batches are answered from them", "INSERT INTO stockshift.setting DEFAULT VALUES")
