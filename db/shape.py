@@ -6,7 +6,7 @@ snapshot. A false guard (or a missing relation) means that the shape was stale: 
 built again. No polling, no notification, and no moment in which two processes answer from different systems.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +94,9 @@ class Shape:
     def has(self, table: Table) -> bool:
         """The table is there, with every column that we know of."""
         return self._present(table) >= {column.name for column in table.columns}
+
+    def has_columns(self, table: Table, names: Iterable[str]) -> bool:
+        return self._present(table) >= set(names)
 
     def relation(self, table: Table, name: str) -> FromClause:
         """The table under an alias. In place of a column that is missing stands NULL, of a table an empty one.

@@ -17,8 +17,9 @@ from db.errors import StockshiftError
 from db.shape import load_shape
 from migration import verify
 from migration.blockers import Blocked, find_blockers, find_misfits
-from migration.copy import copy_chunk
-from migration.expand import Existing, Step, existing, flag_to_add, indexes_to_make, keys_to_add, tables_to_make
+from migration.capture import capture_to_put
+from migration.copy import between, copy_items, next_bound
+from migration.expand import Existing, existing, flag_to_add, indexes_to_make, keys_to_add, tables_to_make
 from migration.failures import explained
 from migration.locks import (
     DRIVER_PREFIX,
@@ -30,6 +31,7 @@ from migration.locks import (
 )
 from migration.plan import make_plan
 from migration.progress import Progress, Report, silent
+from migration.step import Step
 from migration.transaction import one_snapshot, settle
 
 CHUNK = 5_000
@@ -138,14 +140,15 @@ async def _migrate(
     copied = adopted = held_back = 0
     after = None
     while True:
-        # By the shape before: what this run makes need not be searched, item by item, while it is not yet indexed.
-        chunk = await copy_chunk(connection, before, run=run, after=after, size=CHUNK)
-        if chunk.last_id is None:
+        upto = await next_bound(connection, after, CHUNK)
+        if upto is None:
             break
+        # By the shape before: what this run makes need not be searched, item by item, while it is not yet indexed.
+        chunk = await copy_items(connection, before, run=run, among=between(after, upto))
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
-        held_back, after = held_back + chunk.held_back, chunk.last_id
+        held_back, after = held_back + chunk.held_back, upto
         progress(Progress("copy", copied, max(copied, to_copy)))
-    await _execute(connection, [*keys_to_add(there), *indexes_to_make(there)])
+    await _execute(connection, [*keys_to_add(there), *indexes_to_make(there), *capture_to_put(there.capture)])
     progress(Progress("verify", 0, copied))
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
     shape = await load_shape(connection)

@@ -14,6 +14,7 @@
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -35,6 +36,7 @@ from sqlalchemy.sql.expression import literal
 
 from db import tables
 from db.shape import Shape
+from migration.choices import Chosen, or_chosen
 
 HELD_BACK = {
     "NULL_COST": "costPerUnitUSD is NULL; set the item's cost, then migrate again",
@@ -44,6 +46,7 @@ HELD_BACK = {
     "UNKNOWN_STATUS": 'status is no label of type "Status"; change it, or add the label, then migrate again',
     "DANGLING_LOCATION": "locationId names no location; set it to one or to NULL, then migrate again",
     "DANGLING_USER": "assignedUserId names no user; set it to one or to NULL, then migrate again",
+    "MISSING_COLUMN": "items lacks a legacy column; put it back, then migrate again",
     "UNKNOWN_BATCHES": "batches exist that are not this item's copy; delete them, or leave one that equals the item,"
     " then migrate again",
 }
@@ -66,25 +69,28 @@ def everything(_: ColumnElement[str]) -> ColumnElement[bool]:
     return true()
 
 
-def opening_values(item: FromClause) -> dict[str, ColumnElement[object]]:
-    """The opening batch's columns out of an item's row: NULL quantity and freight become 0, all else is as it is."""
-    values: dict[str, ColumnElement[object]] = {
-        batch: item.c[column] for batch, column in tables.OPENING_COLUMNS.items()
-    }
+def opening_values(item: FromClause, chosen: Chosen = None) -> dict[str, ColumnElement[Any]]:
+    """The opening batch's columns out of an item's row: NULL quantity and freight become 0, another NULL what was
+    `chosen`, all else is as it is."""
+    values = {batch: or_chosen(batch, item.c[column], chosen) for batch, column in tables.OPENING_COLUMNS.items()}
     for column in ("quantity", "freightCostUSD"):
         values[column] = func.coalesce(values[column], 0)
-    values["status"] = cast(cast(values["status"], Text), tables.STATUS)
+    values["status"] = cast(cast(_status(item, chosen), Text), tables.STATUS)
     return values
 
 
-def differing(batch: FromClause, item: FromClause) -> dict[str, ColumnElement[bool]]:
+def differing(batch: FromClause, item: FromClause, chosen: Chosen = None) -> dict[str, ColumnElement[bool]]:
     """By the batch's column: whether a batch and an item disagree on it. Statuses are compared as text.
 
     An item's may be text, and no label of the type.
     """
-    values = opening_values(item) | {"status": cast(item.c.status, Text)}
+    values = opening_values(item, chosen) | {"status": _status(item, chosen)}
     columns = {name: batch.c[name] for name in tables.COMPARED_COLUMNS} | {"status": cast(batch.c.status, Text)}
     return {name: column.is_distinct_from(values[name]) for name, column in columns.items()}
+
+
+def _status(item: FromClause, chosen: Chosen) -> ColumnElement[str]:
+    return or_chosen("status", cast(item.c.status, Text), chosen)
 
 
 def wanted(item: FromClause) -> ColumnElement[bool]:
@@ -96,7 +102,9 @@ def unwanted(item: FromClause) -> ColumnElement[bool]:
     return func.coalesce(not_(wanted(item)), true())
 
 
-def judged(shape: Shape, item: FromClause, among: Among = everything) -> Select[str, str | None, str | None]:
+def judged(
+    shape: Shape, item: FromClause, among: Among = everything, chosen: Chosen = None
+) -> Select[str, str | None, str | None]:
     """Items as candidates: `id`, `reason` (a key of HELD_BACK; NULL: it can be copied), `adopt` (a batch's id).
 
     `among` says of an id whether the item is one of those asked for. One to adopt is an item's only batch, equals it,
@@ -111,10 +119,10 @@ def judged(shape: Shape, item: FromClause, among: Among = everything) -> Select[
     )
     lone = shape.relation(tables.stock_batches, "lone")
     owner = shape.relation(tables.copy_ledger, "owner")
-    equal = [not_(differs) for differs in differing(lone, item).values()]
+    equal = [not_(differs) for differs in differing(lone, item, chosen).values()]
     adopt = case((and_(*equal, ~exists().where(owner.c.batch_id == lone.c.id)), lone.c.id), else_=null())
     return (
-        select(item.c.id, _reason(shape, item, had.c.itemId, adopt).label("reason"), adopt.label("adopt"))
+        select(item.c.id, _reason(shape, item, had.c.itemId, adopt, chosen).label("reason"), adopt.label("adopt"))
         .select_from(item)
         .outerjoin(had, had.c.itemId == item.c.id)
         .outerjoin(lone, and_(lone.c.id == had.c.id, had.c.batches == 1))
@@ -122,24 +130,31 @@ def judged(shape: Shape, item: FromClause, among: Among = everything) -> Select[
     )
 
 
-def candidates(shape: Shape, item: FromClause, among: Among = everything) -> Select[str, str | None, str | None]:
+def candidates(
+    shape: Shape, item: FromClause, among: Among = everything, chosen: Chosen = None
+) -> Select[str, str | None, str | None]:
     """The items that are to be copied and were not, as `judged`."""
     ledger = shape.relation(tables.copy_ledger, "ledger")
-    return judged(shape, item, among).where(wanted(item)).where(~exists().where(ledger.c.item_id == item.c.id))
+    entry = exists().where(ledger.c.item_id == item.c.id, among(ledger.c.item_id))
+    return judged(shape, item, among, chosen).where(wanted(item)).where(~entry)
 
 
 def _reason(
-    shape: Shape, item: FromClause, has_batches: ColumnElement[str], adopt: ColumnElement[str | None]
+    shape: Shape,
+    item: FromClause,
+    has_batches: ColumnElement[str],
+    adopt: ColumnElement[str | None],
+    chosen: Chosen,
 ) -> ColumnElement[str | None]:
     location = shape.relation(tables.locations, "known_location")
     user = shape.relation(tables.users, "known_user")
     labels = [literal(label, Text) for label in shape.status_labels]
     return case(
-        (item.c.costPerUnitUSD.is_(null()), "NULL_COST"),
-        (item.c.status.is_(null()), "NULL_STATUS"),
+        (or_chosen("costPerUnitUSD", item.c.costPerUnitUSD, chosen).is_(null()), "NULL_COST"),
+        (_status(item, chosen).is_(null()), "NULL_STATUS"),
         (or_(item.c.createdAt.is_(null()), item.c.updatedAt.is_(null())), "NULL_TIMES"),
         (or_(*[cast(item.c[name], tables.WALL_CLOCK).is_distinct_from(item.c[name]) for name in TIMES]), "FINER_TIMES"),
-        (cast(item.c.status, Text).not_in(labels), "UNKNOWN_STATUS"),
+        (_status(item, chosen).not_in(labels), "UNKNOWN_STATUS"),
         (
             and_(item.c.locationId.is_not(null()), ~exists().where(location.c.id == item.c.locationId)),
             "DANGLING_LOCATION",

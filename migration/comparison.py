@@ -69,7 +69,10 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
         .group_by(batch.c.itemId)
         .subquery("stock")
     )
-    differs = [case((differs, literal(name, Text)), else_=null()) for name, differs in differing(opening, item).items()]
+    differs = [
+        case((differs, literal(name, Text)), else_=null())
+        for name, differs in differing(opening, item, ledger.c.choices).items()
+    ]
     fields = func.array_remove(array(differs), null())
     copied = ledger.c.item_id.is_not(null())
     outcome = case(
@@ -107,8 +110,8 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     ledger = shape.relation(tables.copy_ledger, "listed_ledger")
     opening = shape.relation(tables.stock_batches, "listed_opening")
     now = func.row_to_json(text("listed_item"))
-    values = opening_values(item) | {"status": cast(item.c.status, Text)}
-    differs = differing(opening, item)
+    values = opening_values(item, ledger.c.choices)
+    differs = differing(opening, item, ledger.c.choices)
     written = {
         name: func.json_extract_path_text(now, column).is_distinct_from(
             func.json_extract_path_text(ledger.c.original, column)

@@ -1,19 +1,30 @@
 """Copying: opening batches out of items, and the ledger row that makes it happen once (R6, R14, R17, R18).
 
 The ledger's primary key is what makes a copy idempotent: a batch is inserted only for a ledger row that this very
-statement inserted. The item's row is read, never written.
+statement inserted. An item's row is read, never written, but locked until the copy is committed: a writer waits that
+long, and its trigger then sees the copy. A row that a writer has locked is skipped, to be looked at again later; so
+the copy waits for nobody while it has locks.
 """
 
 from dataclasses import dataclass
 
-from sqlalchemy import FromClause, Select, Text, cast, func, insert, literal, null, select, text
+from sqlalchemy import Select, Text, cast, func, insert, literal, null, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.errors import StockshiftError
 from db.shape import Shape
-from migration.candidates import HELD_BACK, candidates, everything, judged, opening_values
+from migration.candidates import HELD_BACK, Among, candidates, everything, judged, opening_values
+from migration.choices import Chosen, taken
+
+ITEM = tables.items.alias("item")
+"""The row itself, not what a shape makes of it: it is locked, and kept whole."""
+BECAUSE = text(
+    "SELECT set_config('stockshift.reason', :reason, true), set_config('stockshift.actor', coalesce(:actor, ''), true)"
+)
+BASELINE = "COPY"
+"""The reason of what is no movement: it is what the movements begin from."""
 
 
 class ItemHeldBack(StockshiftError):
@@ -26,48 +37,56 @@ class ItemHeldBack(StockshiftError):
 
 @dataclass(frozen=True)
 class Copied:
-    """What one copy statement did, in items: `adopted` of the copied ones had their batch already.
-
-    `last_id` is the last item looked at, None when there was none left.
-    """
+    """What one copy statement did, in items: `adopted` of the copied ones had their batch already."""
 
     copied: int
     adopted: int
     held_back: int
-    last_id: str | None
+
+
+async def because(connection: AsyncConnection, reason: str, actor: str | None = None) -> None:
+    """Says, until the transaction ends, why its batches' quantities change and who wants it, for their movements."""
+    await connection.execute(BECAUSE, {"reason": reason, "actor": actor})
 
 
 def copy_statement(
-    item: FromClause, chosen: Select[str, str | None, str | None], run: int | None
-) -> Select[int, int, int, str | None]:
-    """Copies the items of `chosen` whose reason is NULL; answers the columns of `Copied`."""
-    choice = chosen.cte("choice")
-    source = tables.items.alias("source")
+    chosen_items: Select[str, str | None, str | None], run: int | None, chosen: Chosen = None
+) -> Select[int, int, int]:
+    """Copies the items of `chosen_items`, a selection from ITEM, whose reason is NULL; answers the columns of `Copied`.
+
+    Everything comes from the row as it was locked, which may be newer than the statement's snapshot.
+    """
+    values = opening_values(ITEM, chosen)
+    rows = chosen_items.add_columns(
+        cast(func.gen_random_uuid(), Text).label("made"),
+        func.row_to_json(text("item")).label("original"),
+        taken(ITEM, chosen).label("choices"),
+        *[value.label(f"opening_{name}") for name, value in values.items()],
+    )
+    choice = rows.with_for_update(key_share=True, skip_locked=True, of=ITEM).cte("choice")
     entry = (
         postgresql.insert(tables.copy_ledger)
         .from_select(
-            ["item_id", "batch_id", "run_id", "adopted", "original"],
+            ["item_id", "batch_id", "run_id", "adopted", "original", "choices"],
             select(
-                source.c.id,
-                func.coalesce(choice.c.adopt, cast(func.gen_random_uuid(), Text)),
+                choice.c.id,
+                func.coalesce(choice.c.adopt, choice.c.made),
                 literal(run, tables.copy_ledger.c.run_id.type),
                 choice.c.adopt.is_not(null()),
-                func.row_to_json(text("source")),
-            )
-            .join(choice, choice.c.id == source.c.id)
-            .where(choice.c.reason.is_(null())),
+                choice.c.original,
+                choice.c.choices,
+            ).where(choice.c.reason.is_(null())),
         )
         .on_conflict_do_nothing()
         .returning(tables.copy_ledger.c.item_id, tables.copy_ledger.c.batch_id, tables.copy_ledger.c.adopted)
         .cte("entry")
     )
-    values = opening_values(item)
     opening = (
         insert(tables.stock_batches)
         .from_select(
             ["id", "itemId", *values],
-            select(entry.c.batch_id, item.c.id, *values.values())
-            .join(item, item.c.id == entry.c.item_id)
+            select(entry.c.batch_id, choice.c.id, *[choice.c[f"opening_{name}"] for name in values])
+            .join(choice, choice.c.id == entry.c.item_id)
             .where(~entry.c.adopted),
         )
         .cte("opening")
@@ -76,25 +95,48 @@ def copy_statement(
         select(func.count()).select_from(entry).scalar_subquery(),
         select(func.count()).select_from(entry).where(entry.c.adopted).scalar_subquery(),
         select(func.count()).select_from(choice).where(choice.c.reason.is_not(null())).scalar_subquery(),
-        select(func.max(choice.c.id)).scalar_subquery(),
     ).add_cte(opening)
 
 
-async def copy_chunk(
-    connection: AsyncConnection, shape: Shape, *, run: int | None, after: str | None, size: int
+async def next_bound(connection: AsyncConnection, after: str | None, size: int) -> str | None:
+    """The last of the next `size` items behind `after`, in the order of the database's own text keys; None: no more."""
+    item = tables.items
+    following = select(item.c.id).order_by(item.c.id).limit(size)
+    if after is not None:
+        following = following.where(item.c.id > after)
+    chunk = following.subquery("chunk")
+    bound: str | None = await connection.scalar(select(chunk.c.id).order_by(chunk.c.id.desc()).limit(1))
+    return bound
+
+
+def between(after: str | None, upto: str) -> Among:
+    """Items behind `after`, up to and with `upto`."""
+    if after is None:
+        return lambda item_id: item_id <= upto
+    return lambda item_id: (item_id > after) & (item_id <= upto)
+
+
+async def copy_items(
+    connection: AsyncConnection,
+    shape: Shape,
+    *,
+    run: int | None,
+    among: Among = everything,
+    chosen: Chosen = None,
 ) -> Copied:
-    """Copies the next `size` items behind item `after`, in the order of the database's own text keys."""
-    item = shape.relation(tables.items, "item")
-    among = everything if after is None else lambda item_id: item_id > after
-    chosen = candidates(shape, item, among).order_by(item.c.id).limit(size)
-    return Copied(*(await connection.execute(copy_statement(item, chosen, run))).one())
+    """Copies those of the items that can be, and were not, and that nobody has locked."""
+    await because(connection, BASELINE)
+    statement = copy_statement(candidates(shape, ITEM, among, chosen), run, chosen)
+    return Copied(*(await connection.execute(statement)).one())
 
 
 async def copy_item(connection: AsyncConnection, shape: Shape, item_id: str) -> None:
     """Copies one item, whose row the caller has locked. Raises ItemHeldBack when it cannot be."""
-    item = shape.relation(tables.items, "item")
-    chosen = judged(shape, item, lambda column: column == item_id)
-    why = (await connection.execute(chosen)).one().reason
+    if not shape.has_columns(tables.items, tables.OPENING_COLUMNS.values()):
+        raise ItemHeldBack(item_id, "MISSING_COLUMN")
+    chosen_items = judged(shape, ITEM, lambda column: column == item_id)
+    why = (await connection.execute(chosen_items)).one().reason
     if why is not None:
         raise ItemHeldBack(item_id, why)
-    await connection.execute(copy_statement(item, chosen, None))
+    await because(connection, BASELINE)
+    await connection.execute(copy_statement(chosen_items, None))

@@ -15,17 +15,11 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateSchema, CreateTab
 
 from db import tables
 from db.indexes import BATCH_INDEXES, ITEM_INDEXES
+from migration.capture import Captured, captured
+from migration.step import Step
 
 # The driver's dialect: others double the percent signs of literals.
 DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves dialects untyped
-
-
-@dataclass(frozen=True)
-class Step:
-    """One statement of the migration. `why` is for a person."""
-
-    why: str
-    sql: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,7 @@ class Existing:
     columns: frozenset[str]
     foreign_keys: frozenset[str]
     indexes: frozenset[str]
+    capture: Captured
     flag: bool
 
 
@@ -99,6 +94,7 @@ async def existing(connection: AsyncConnection) -> Existing:
         frozenset(row.columns),
         frozenset(row.foreign_keys),
         frozenset(indexes),
+        await captured(connection),
         row.flag,
     )
 

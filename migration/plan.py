@@ -11,9 +11,11 @@ from db.engine import connecting
 from db.shape import Shape, load_shape
 from migration.blockers import find_blockers, find_closed_schemas, find_misfits
 from migration.candidates import DEFAULTED, HELD_BACK, LEFT, candidates, unwanted
-from migration.copy import copy_statement
-from migration.expand import Step, existing, flag_to_add, indexes_to_make, keys_to_add, rendered, tables_to_make
+from migration.capture import capture_to_put
+from migration.copy import ITEM, copy_statement
+from migration.expand import existing, flag_to_add, indexes_to_make, keys_to_add, rendered, tables_to_make
 from migration.failures import explained
+from migration.step import Step
 from migration.transaction import settle
 
 EXAMPLES = 5
@@ -99,7 +101,7 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
     ledger = shape.relation(tables.copy_ledger, "ledger")
     rows = candidates(shape, item).subquery("candidate")
     to_copy = await _count(connection, select(rows.c.id).where(rows.c.reason.is_(null())))
-    copying = Step(COPYING, rendered(copy_statement(item, candidates(shape, item), None)))
+    copying = Step(COPYING, rendered(copy_statement(candidates(shape, ITEM), None)))
     return Plan(
         database,
         server,
@@ -109,6 +111,7 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
             *([copying] if to_copy else []),
             *keys_to_add(there),
             *indexes_to_make(there),
+            *capture_to_put(there.capture),
             *flag_to_add(there),
         ],
         decisions=await _decisions(connection, shape),

@@ -157,7 +157,7 @@ async def find_wrong(connection: AsyncConnection, shape: Shape, verification_id:
     )
     item = shape.relation(tables.items, "item")
     row = tables.items.alias("row")
-    values = opening_values(item)
+    values = opening_values(item, ledger.c.choices)
     # record_image_ne compares bits: 0 and -0 differ, and so do texts that a collation holds for equal.
     copy_differs = func.record_image_ne(
         func.row(*[batch.c[name] for name in values]),

@@ -1,0 +1,280 @@
+-- What the triggers do, which keep both systems in step while the shop's application writes one and we write the other.
+-- Each block is one function. They run as their owner, for the shop's role need not know schema stockshift, and under
+-- ENABLE ALWAYS, for a replication that applies writes here is a writer too. A write of the shop must not fail because
+-- of us: what cannot be followed is recorded as not followed, and verification names it.
+
+-- name: follow_item
+-- An item's legacy columns, or its id, were updated. Its opening batch takes them in the same transaction (R7), unless
+-- the item is cut over: then the write is drift (R10). Either way it is recorded.
+CREATE OR REPLACE FUNCTION stockshift.follow_item() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    entry record;
+    was jsonb := '{}';
+    becomes jsonb := '{}';
+    label public."Status";
+    cost double precision;
+    place text;
+    assignee text;
+    followed boolean := false;
+BEGIN
+    IF current_setting('stockshift.reason', true) = 'WRITE_BACK' THEN
+        RETURN NULL;
+    END IF;
+
+    -- A column that was renamed under us: the whole row is recorded, and whoever drives or verifies stops at it.
+    BEGIN
+        IF OLD."quantityInStock" IS DISTINCT FROM NEW."quantityInStock" THEN
+            was := was || jsonb_build_object('quantityInStock', OLD."quantityInStock");
+            becomes := becomes || jsonb_build_object('quantityInStock', NEW."quantityInStock");
+        END IF;
+        IF OLD."status" IS DISTINCT FROM NEW."status" THEN
+            was := was || jsonb_build_object('status', OLD."status");
+            becomes := becomes || jsonb_build_object('status', NEW."status");
+        END IF;
+        IF OLD."costPerUnitUSD" IS DISTINCT FROM NEW."costPerUnitUSD" THEN
+            was := was || jsonb_build_object('costPerUnitUSD', OLD."costPerUnitUSD");
+            becomes := becomes || jsonb_build_object('costPerUnitUSD', NEW."costPerUnitUSD");
+        END IF;
+        IF OLD."freightCostUSD" IS DISTINCT FROM NEW."freightCostUSD" THEN
+            was := was || jsonb_build_object('freightCostUSD', OLD."freightCostUSD");
+            becomes := becomes || jsonb_build_object('freightCostUSD', NEW."freightCostUSD");
+        END IF;
+        IF OLD."orderDate" IS DISTINCT FROM NEW."orderDate" THEN
+            was := was || jsonb_build_object('orderDate', OLD."orderDate");
+            becomes := becomes || jsonb_build_object('orderDate', NEW."orderDate");
+        END IF;
+        IF OLD."expectedArrival" IS DISTINCT FROM NEW."expectedArrival" THEN
+            was := was || jsonb_build_object('expectedArrival', OLD."expectedArrival");
+            becomes := becomes || jsonb_build_object('expectedArrival', NEW."expectedArrival");
+        END IF;
+        IF OLD."orderNumber" IS DISTINCT FROM NEW."orderNumber" THEN
+            was := was || jsonb_build_object('orderNumber', OLD."orderNumber");
+            becomes := becomes || jsonb_build_object('orderNumber', NEW."orderNumber");
+        END IF;
+        IF OLD."notes" IS DISTINCT FROM NEW."notes" THEN
+            was := was || jsonb_build_object('notes', OLD."notes");
+            becomes := becomes || jsonb_build_object('notes', NEW."notes");
+        END IF;
+        IF OLD."locationId" IS DISTINCT FROM NEW."locationId" THEN
+            was := was || jsonb_build_object('locationId', OLD."locationId");
+            becomes := becomes || jsonb_build_object('locationId', NEW."locationId");
+        END IF;
+        IF OLD."assignedUserId" IS DISTINCT FROM NEW."assignedUserId" THEN
+            was := was || jsonb_build_object('assignedUserId', OLD."assignedUserId");
+            becomes := becomes || jsonb_build_object('assignedUserId', NEW."assignedUserId");
+        END IF;
+    EXCEPTION WHEN undefined_column THEN
+        INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, after, application, role)
+        VALUES (
+            to_jsonb(NEW) ->> 'id', 'UNREADABLE', false, to_jsonb(OLD), to_jsonb(NEW),
+            current_setting('application_name'), session_user
+        );
+        RETURN NULL;
+    END;
+
+    -- Everything that is known of the item goes with its new id; the batches too, whichever key cascades first. What
+    -- is known of an item that had this id before, and was deleted, gives way.
+    IF NEW.id IS DISTINCT FROM OLD.id THEN
+        UPDATE stockshift.copy_ledger SET item_id = format('%s (deleted, batch %s)', item_id, batch_id)
+        WHERE item_id = NEW.id;
+        UPDATE stockshift.copy_ledger SET item_id = NEW.id WHERE item_id = OLD.id;
+        UPDATE public.stock_batches SET "itemId" = NEW.id WHERE "itemId" = OLD.id;
+        UPDATE stockshift.movement SET item_id = NEW.id WHERE item_id = OLD.id;
+        UPDATE stockshift.legacy_write SET item_id = NEW.id WHERE item_id = OLD.id;
+        IF becomes = '{}' THEN
+            was := jsonb_build_object('id', OLD.id);
+            becomes := jsonb_build_object('id', NEW.id);
+        END IF;
+    END IF;
+
+    SELECT l.batch_id, l.choices, l.cut_over_at IS NULL AS follows INTO entry
+    FROM stockshift.copy_ledger l WHERE l.item_id = NEW.id;
+
+    -- A snapshot older than the copy does not show it. The ledger's key does: then this raises a serialization failure,
+    -- as for any other row that changed since. Else the probe is taken away again.
+    IF NOT FOUND AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        INSERT INTO stockshift.copy_ledger (item_id, batch_id, original)
+        VALUES (NEW.id, 'probe ' || NEW.id, 'null') ON CONFLICT DO NOTHING;
+        DELETE FROM stockshift.copy_ledger WHERE item_id = NEW.id AND batch_id = 'probe ' || NEW.id;
+    END IF;
+
+    IF entry.follows THEN
+        -- What a batch cannot take: no status, or one that the type lacks; no cost; a location or user that is none.
+        followed := true;
+        IF becomes ? 'status' THEN
+            SELECT s.label INTO label FROM unnest(enum_range(NULL::public."Status")) AS s (label)
+            WHERE s.label::text = COALESCE(NEW."status"::text, entry.choices ->> 'status');
+            followed := FOUND;
+        END IF;
+        IF becomes ? 'costPerUnitUSD' THEN
+            cost := COALESCE(NEW."costPerUnitUSD", (entry.choices ->> 'costPerUnitUSD')::double precision);
+            followed := followed AND cost IS NOT NULL;
+        END IF;
+        place := NEW."locationId";
+        assignee := NEW."assignedUserId";
+        IF place IS NOT NULL AND becomes ? 'locationId' THEN
+            SELECT l.id INTO place FROM public.locations l WHERE l.id = NEW."locationId";
+            followed := followed AND FOUND;
+        END IF;
+        IF assignee IS NOT NULL AND becomes ? 'assignedUserId' THEN
+            SELECT u.id INTO assignee FROM public.users u WHERE u.id = NEW."assignedUserId";
+            followed := followed AND FOUND;
+        END IF;
+        UPDATE public.stock_batches b SET
+            quantity = COALESCE(NEW."quantityInStock", 0),
+            status = COALESCE(label, b.status),
+            "costPerUnitUSD" = COALESCE(cost, b."costPerUnitUSD"),
+            "freightCostUSD" = COALESCE(NEW."freightCostUSD", 0),
+            "orderDate" = COALESCE(NEW."orderDate", (entry.choices ->> 'orderDate')::timestamp),
+            "expectedArrival" = NEW."expectedArrival",
+            "orderNumber" = NEW."orderNumber",
+            notes = NEW."notes",
+            "createdAt" = COALESCE(NEW."createdAt", b."createdAt"),
+            "updatedAt" = COALESCE(NEW."updatedAt", b."updatedAt"),
+            "locationId" = place,
+            "assignedUserId" = assignee
+        WHERE b.id = entry.batch_id AND b."itemId" = NEW.id;
+        followed := followed AND FOUND;
+    END IF;
+
+    INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, after, application, role)
+    VALUES (NEW.id, 'UPDATE', followed, was, becomes, current_setting('application_name'), session_user);
+    RETURN NULL;
+END
+$body$;
+
+-- name: follow_inserted_items
+-- Items were inserted: that is recorded. They are answered from their legacy columns until they are copied. One under
+-- the id of an item that was copied and then deleted gets that opening batch again, for R1 answers it from its batches.
+CREATE OR REPLACE FUNCTION stockshift.follow_inserted_items() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    UPDATE stockshift.copy_ledger l SET cut_over_at = NULL
+    FROM inserted i WHERE l.item_id = i.id AND l.cut_over_at IS NOT NULL;
+
+    INSERT INTO public.stock_batches (
+        id, quantity, status, "costPerUnitUSD", "freightCostUSD", "orderDate", "expectedArrival", "orderNumber", notes,
+        "createdAt", "updatedAt", "itemId", "locationId", "assignedUserId"
+    )
+    SELECT
+        l.batch_id, COALESCE(i."quantityInStock", 0), s.label,
+        COALESCE(i."costPerUnitUSD", (l.choices ->> 'costPerUnitUSD')::double precision),
+        COALESCE(i."freightCostUSD", 0), COALESCE(i."orderDate", (l.choices ->> 'orderDate')::timestamp),
+        i."expectedArrival", i."orderNumber", i."notes", i."createdAt", i."updatedAt", i.id, place.id, assignee.id
+    FROM inserted i
+    JOIN stockshift.copy_ledger l ON l.item_id = i.id
+    JOIN unnest(enum_range(NULL::public."Status")) AS s (label)
+        ON s.label::text = COALESCE(i."status"::text, l.choices ->> 'status')
+    LEFT JOIN public.locations place ON place.id = i."locationId"
+    LEFT JOIN public.users assignee ON assignee.id = i."assignedUserId"
+    WHERE COALESCE(i."costPerUnitUSD", (l.choices ->> 'costPerUnitUSD')::double precision) IS NOT NULL
+        AND i."createdAt" IS NOT NULL AND i."updatedAt" IS NOT NULL
+        AND NOT EXISTS (SELECT FROM public.stock_batches b WHERE b.id = l.batch_id);
+
+    INSERT INTO stockshift.legacy_write (item_id, operation, followed, after, application, role)
+    SELECT
+        i.id, 'INSERT',
+        EXISTS (
+            SELECT FROM stockshift.copy_ledger l JOIN public.stock_batches b ON b.id = l.batch_id
+            WHERE l.item_id = i.id AND b."itemId" = i.id
+        ),
+        jsonb_build_object(
+            'quantityInStock', i."quantityInStock", 'status', i."status", 'costPerUnitUSD', i."costPerUnitUSD",
+            'freightCostUSD', i."freightCostUSD", 'orderDate', i."orderDate", 'expectedArrival', i."expectedArrival",
+            'orderNumber', i."orderNumber", 'notes', i."notes", 'locationId', i."locationId",
+            'assignedUserId', i."assignedUserId"
+        ),
+        current_setting('application_name'), session_user
+    FROM inserted i;
+    RETURN NULL;
+EXCEPTION WHEN undefined_column THEN
+    INSERT INTO stockshift.legacy_write (item_id, operation, followed, after, application, role)
+    SELECT to_jsonb(i) ->> 'id', 'UNREADABLE', false, to_jsonb(i), current_setting('application_name'), session_user
+    FROM inserted i;
+    RETURN NULL;
+END
+$body$;
+
+-- name: follow_deleted_items
+-- Items were deleted, and their batches with them, by the key. The ledger keeps what they were when they were copied;
+-- here is what they were in the end.
+CREATE OR REPLACE FUNCTION stockshift.follow_deleted_items() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, application, role)
+    SELECT
+        d.id, 'DELETE', EXISTS (SELECT FROM stockshift.copy_ledger l WHERE l.item_id = d.id), to_jsonb(d),
+        current_setting('application_name'), session_user
+    FROM deleted d;
+    RETURN NULL;
+END
+$body$;
+
+-- name: follow_truncated_items
+-- All items are about to go. TRUNCATE is refused unless it cascades to their batches, which record it themselves.
+CREATE OR REPLACE FUNCTION stockshift.follow_truncated_items() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, application, role)
+    SELECT
+        i.id, 'TRUNCATE', EXISTS (SELECT FROM stockshift.copy_ledger l WHERE l.item_id = i.id), to_jsonb(i),
+        current_setting('application_name'), session_user
+    FROM public.items i;
+    RETURN NULL;
+END
+$body$;
+
+-- name: move_batch
+-- A batch's quantity changed, by whoever (R11). A write of ours says its reason; one that comes out of another trigger
+-- follows the legacy columns. A batch that goes from one item to another leaves the one and comes to the other, unless
+-- the item itself has a new id. A batch that gets a new id keeps its history.
+CREATE OR REPLACE FUNCTION stockshift.move_batch() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    reason text := NULLIF(current_setting('stockshift.reason', true), '');
+    actor text := NULLIF(current_setting('stockshift.actor', true), '');
+BEGIN
+    IF reason IS NULL THEN
+        reason := CASE WHEN TG_OP = 'DELETE' THEN 'DELETED'
+                       WHEN pg_trigger_depth() > 1 THEN 'LEGACY_WRITE' ELSE 'DIRECT' END;
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        IF NEW.id IS DISTINCT FROM OLD.id THEN
+            UPDATE stockshift.copy_ledger SET batch_id = NEW.id WHERE batch_id = OLD.id;
+            UPDATE stockshift.movement SET batch_id = NEW.id WHERE batch_id = OLD.id;
+        END IF;
+        IF NEW."itemId" IS NOT DISTINCT FROM OLD."itemId"
+            OR NOT EXISTS (SELECT FROM public.items i WHERE i.id = OLD."itemId") THEN
+            IF NEW.quantity IS DISTINCT FROM OLD.quantity THEN
+                INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
+                VALUES (
+                    NEW.id, NEW."itemId", NEW.quantity::bigint - OLD.quantity, reason, actor,
+                    current_setting('application_name'), session_user
+                );
+            END IF;
+            RETURN NULL;
+        END IF;
+    END IF;
+    INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
+    SELECT c.batch_id, c.item_id, c.delta, reason, actor, current_setting('application_name'), session_user
+    FROM (VALUES
+        (CASE WHEN TG_OP = 'UPDATE' THEN NEW.id ELSE OLD.id END, OLD."itemId", -OLD.quantity::bigint),
+        (NEW.id, NEW."itemId", NEW.quantity::bigint)
+    ) AS c (batch_id, item_id, delta)
+    WHERE c.delta <> 0;
+    RETURN NULL;
+END
+$body$;
+
+-- name: move_truncated_batches
+-- All batches are about to go.
+CREATE OR REPLACE FUNCTION stockshift.move_truncated_batches() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, application, role)
+    SELECT b.id, b."itemId", -b.quantity::bigint, 'TRUNCATED', current_setting('application_name'), session_user
+    FROM public.stock_batches b WHERE b.quantity <> 0;
+    RETURN NULL;
+END
+$body$;

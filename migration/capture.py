@@ -1,0 +1,183 @@
+"""Capture: the triggers that keep both systems in step, whoever writes (R7, R10, R11).
+
+They are put on before the first item is copied, so no write after it can be missed. What they do: db/sql/capture.sql.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import tables
+from migration.step import Step
+
+SOURCE = Path(__file__).parent.parent / "db" / "sql" / "capture.sql"
+FUNCTIONS: Mapping[str, str] = {
+    name: block.strip()
+    for name, block in re.findall(
+        r"^-- name: (\w+)\n(?:--[^\n]*\n)*(.*?;)\s*(?=^-- name:|\Z)", SOURCE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+}
+"""By name: the statement that makes the function, or makes it anew."""
+
+LEGACY_COLUMNS = list(tables.COMPARED_COLUMNS.values())
+_CHANGED = " OR ".join(f'OLD."{column}" IS DISTINCT FROM NEW."{column}"' for column in ("id", *LEGACY_COLUMNS))
+_MOVED = " OR ".join(f'OLD."{column}" IS DISTINCT FROM NEW."{column}"' for column in ("id", "itemId", "quantity"))
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """`rest` is all between the table's name and the function's."""
+
+    table: str
+    why: str
+    when: str
+    rest: str
+    function: str
+
+    def make(self, name: str) -> str:
+        fires = f"{self.when} ON {self.table} {self.rest}"
+        return f"CREATE TRIGGER {name} {fires} EXECUTE FUNCTION stockshift.{self.function}()"
+
+
+TRIGGERS: Mapping[str, Trigger] = {
+    "stockshift_follow_update": Trigger(
+        "public.items",
+        "opening batches follow the legacy columns, and every write of these is recorded",
+        "AFTER UPDATE",
+        f"FOR EACH ROW WHEN ({_CHANGED})",
+        "follow_item",
+    ),
+    "stockshift_follow_insert": Trigger(
+        "public.items",
+        "items that are inserted are recorded",
+        "AFTER INSERT",
+        "REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT",
+        "follow_inserted_items",
+    ),
+    "stockshift_follow_delete": Trigger(
+        "public.items",
+        "items that are deleted are recorded",
+        "AFTER DELETE",
+        "REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT",
+        "follow_deleted_items",
+    ),
+    "stockshift_follow_truncate": Trigger(
+        "public.items",
+        "items that are truncated are recorded",
+        "BEFORE TRUNCATE",
+        "FOR EACH STATEMENT",
+        "follow_truncated_items",
+    ),
+    "stockshift_move_insert": Trigger(
+        "public.stock_batches",
+        "a batch that comes leaves a movement; what is copied is in the copy ledger",
+        "AFTER INSERT",
+        "FOR EACH ROW WHEN (current_setting('stockshift.reason', true) IS DISTINCT FROM 'COPY')",
+        "move_batch",
+    ),
+    "stockshift_move_update": Trigger(
+        "public.stock_batches",
+        "a batch whose quantity changes leaves a movement",
+        "AFTER UPDATE",
+        f"FOR EACH ROW WHEN ({_MOVED})",
+        "move_batch",
+    ),
+    "stockshift_move_delete": Trigger(
+        "public.stock_batches",
+        "a batch that goes leaves a movement",
+        "AFTER DELETE",
+        "FOR EACH ROW",
+        "move_batch",
+    ),
+    "stockshift_move_truncate": Trigger(
+        "public.stock_batches",
+        "batches that are truncated leave movements",
+        "BEFORE TRUNCATE",
+        "FOR EACH STATEMENT",
+        "move_truncated_batches",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What of it is in the database: functions as they are here, triggers that are there, those that always fire."""
+
+    functions: frozenset[str]
+    triggers: frozenset[str]
+    enabled: frozenset[str]
+
+
+THERE = text(
+    """
+    SELECT
+        ARRAY(
+            SELECT p.proname::text || ' ' || p.prosrc FROM pg_catalog.pg_proc p
+            WHERE p.pronamespace = to_regnamespace('stockshift') AND p.prosecdef
+        ) AS functions,
+        ARRAY(
+            SELECT n.nspname || '.' || c.relname || ' ' || t.tgname || ' ' || t.tgenabled::text
+            FROM pg_catalog.pg_trigger t
+            JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+            WHERE p.pronamespace = to_regnamespace('stockshift')
+        ) AS triggers
+    """
+)
+
+
+async def captured(connection: AsyncConnection) -> Captured:
+    row = (await connection.execute(THERE)).one()
+    functions, triggers = set(row.functions), set(row.triggers)
+    enabled = {name for name, trigger in TRIGGERS.items() if f"{trigger.table} {name} A" in triggers}
+    return Captured(
+        frozenset(name for name, sql in FUNCTIONS.items() if f"{name} {_body(sql)}" in functions),
+        frozenset(
+            name
+            for name, trigger in TRIGGERS.items()
+            if any(one.startswith(f"{trigger.table} {name} ") for one in triggers)
+        ),
+        frozenset(enabled),
+    )
+
+
+def functions_to_make(there: Captured) -> list[Step]:
+    """They lock no table."""
+    steps = []
+    for name, sql in FUNCTIONS.items():
+        if name not in there.functions:
+            steps.append(Step(f"what a trigger does: {name.replace('_', ' ')}", sql.removesuffix(";")))
+            steps.append(
+                Step(f"{name} is for triggers alone", f"REVOKE EXECUTE ON FUNCTION stockshift.{name}() FROM PUBLIC")
+            )
+    return steps
+
+
+def triggers_to_put(there: Captured, table: str) -> list[Step]:
+    """On `public.items` or `public.stock_batches`; they lock it against writers, for a moment."""
+    steps = []
+    for name, trigger in TRIGGERS.items():
+        if trigger.table != table or name in there.enabled:
+            continue
+        if name not in there.triggers:
+            steps.append(Step(trigger.why, trigger.make(name)))
+        always = f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"
+        steps.append(Step(f"{name} fires for a replicated write too", always))
+    return steps
+
+
+def capture_to_put(there: Captured) -> list[Step]:
+    return [
+        *functions_to_make(there),
+        *triggers_to_put(there, tables.items.fullname),
+        *triggers_to_put(there, tables.stock_batches.fullname),
+    ]
+
+
+def _body(sql: str) -> str:
+    return sql.split("$body$")[1]

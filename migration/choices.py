@@ -1,0 +1,61 @@
+"""What the operator chooses in place of a NULL (R16). Nothing is chosen unless asked for; what was is in the ledger.
+
+An opening batch has its item's value, and while that is NULL what was chosen when it was copied: in the copy, wherever
+both systems are compared, and in the triggers.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Text, case, cast, func, literal, null
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db import tables
+
+Chosen = ColumnElement[Any] | None
+"""A JSON object of choices by the batch's column; None where nothing can have been chosen."""
+
+CHOOSABLE = {name: tables.OPENING_COLUMNS[name] for name in ("costPerUnitUSD", "orderDate", "status")}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """For items whose column is NULL. `order_date` is UTC without a zone, in whole milliseconds."""
+
+    cost: float | None = None
+    order_date: datetime | None = None
+    status: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """By the batch's column, as the copy ledger and the run keep them."""
+        date = None if self.order_date is None else self.order_date.isoformat(timespec="milliseconds")
+        chosen = {"costPerUnitUSD": self.cost, "orderDate": date, "status": self.status}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, chosen: dict[str, Any]) -> "Choices":
+        date = chosen.get("orderDate")
+        return cls(chosen.get("costPerUnitUSD"), datetime.fromisoformat(date) if date else None, chosen.get("status"))
+
+    @property
+    def chosen(self) -> Chosen:
+        chosen = self.to_json()
+        return literal(chosen, JSONB(none_as_null=True)) if chosen else None
+
+
+def or_chosen(name: str, value: ColumnElement[Any], chosen: Chosen) -> ColumnElement[Any]:
+    """An item's value for the batch's column `name`, or what was chosen in its place."""
+    if chosen is None or name not in CHOOSABLE:
+        return value
+    return func.coalesce(value, cast(chosen[name].astext, value.type))
+
+
+def taken(item: FromClause, chosen: Chosen) -> ColumnElement[Any]:
+    """The part of the choices that an item takes; NULL for none."""
+    if chosen is None:
+        return cast(null(), JSONB)
+    pairs: list[ColumnElement[Any]] = []
+    for name, column in CHOOSABLE.items():
+        pairs += [literal(name, Text), case((item.c[column].is_(null()), chosen[name]))]
+    return func.nullif(func.jsonb_strip_nulls(func.jsonb_build_object(*pairs)), cast(literal("{}", Text), JSONB))
