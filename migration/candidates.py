@@ -75,21 +75,18 @@ def opening_values(item: FromClause, chosen: Chosen = None) -> dict[str, ColumnE
     values = {batch: or_chosen(batch, item.c[column], chosen) for batch, column in tables.OPENING_COLUMNS.items()}
     for column in ("quantity", "freightCostUSD"):
         values[column] = func.coalesce(values[column], 0)
-    values["status"] = cast(cast(_status(item, chosen), Text), tables.STATUS)
-    return values
+    return values | {"status": cast(status_text(item, chosen), tables.STATUS)}
 
 
 def differing(batch: FromClause, item: FromClause, chosen: Chosen = None) -> dict[str, ColumnElement[bool]]:
-    """By the batch's column: whether a batch and an item disagree on it. Statuses are compared as text.
-
-    An item's may be text, and no label of the type.
-    """
-    values = opening_values(item, chosen) | {"status": _status(item, chosen)}
+    """By the batch's column: whether a batch and an item disagree on it. Statuses are compared as text."""
+    values = opening_values(item, chosen) | {"status": status_text(item, chosen)}
     columns = {name: batch.c[name] for name in tables.COMPARED_COLUMNS} | {"status": cast(batch.c.status, Text)}
     return {name: column.is_distinct_from(values[name]) for name, column in columns.items()}
 
 
-def _status(item: FromClause, chosen: Chosen) -> ColumnElement[str]:
+def status_text(item: FromClause, chosen: Chosen) -> ColumnElement[str]:
+    """An item's status, which may be no label of the type."""
     return or_chosen("status", cast(item.c.status, Text), chosen)
 
 
@@ -151,10 +148,10 @@ def _reason(
     labels = [literal(label, Text) for label in shape.status_labels]
     return case(
         (or_chosen("costPerUnitUSD", item.c.costPerUnitUSD, chosen).is_(null()), "NULL_COST"),
-        (_status(item, chosen).is_(null()), "NULL_STATUS"),
+        (status_text(item, chosen).is_(null()), "NULL_STATUS"),
         (or_(item.c.createdAt.is_(null()), item.c.updatedAt.is_(null())), "NULL_TIMES"),
         (or_(*[cast(item.c[name], tables.WALL_CLOCK).is_distinct_from(item.c[name]) for name in TIMES]), "FINER_TIMES"),
-        (_status(item, chosen).not_in(labels), "UNKNOWN_STATUS"),
+        (status_text(item, chosen).not_in(labels), "UNKNOWN_STATUS"),
         (
             and_(item.c.locationId.is_not(null()), ~exists().where(location.c.id == item.c.locationId)),
             "DANGLING_LOCATION",

@@ -18,7 +18,9 @@ SOURCE = Path(__file__).parent.parent / "db" / "sql" / "capture.sql"
 FUNCTIONS: Mapping[str, str] = {
     name: block.strip()
     for name, block in re.findall(
-        r"^-- name: (\w+)\n(?:--[^\n]*\n)*(.*?;)\s*(?=^-- name:|\Z)", SOURCE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+        r"^-- name: (\w+)\n(?:--[^\n]*\n)*(.*?;)\s*(?=^-- name:|\Z)",
+        SOURCE.read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
     )
 }
 """By name: the statement that makes the function, or makes it anew."""

@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.candidates import candidates, differing, opening_values, unwanted
+from migration.candidates import candidates, differing, opening_values, status_text, unwanted
 
 MATCHING = ("MATCH", "NOTHING_TO_COPY")
 CAUSES = {
@@ -110,7 +110,7 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     ledger = shape.relation(tables.copy_ledger, "listed_ledger")
     opening = shape.relation(tables.stock_batches, "listed_opening")
     now = func.row_to_json(text("listed_item"))
-    values = opening_values(item, ledger.c.choices)
+    values = opening_values(item, ledger.c.choices) | {"status": status_text(item, ledger.c.choices)}
     differs = differing(opening, item, ledger.c.choices)
     written = {
         name: func.json_extract_path_text(now, column).is_distinct_from(

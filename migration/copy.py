@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.errors import StockshiftError
 from db.shape import Shape
-from migration.candidates import HELD_BACK, Among, candidates, everything, judged, opening_values
+from migration.candidates import HELD_BACK, Among, candidates, everything, judged, opening_values, status_text
 from migration.choices import Chosen, taken
 
 ITEM = tables.items.alias("item")
@@ -56,7 +56,8 @@ def copy_statement(
 
     Everything comes from the row as it was locked, which may be newer than the statement's snapshot.
     """
-    values = opening_values(ITEM, chosen)
+    # A status is of its type once it is known to be of one: not where rows that are held back are looked at too.
+    values = opening_values(ITEM, chosen) | {"status": status_text(ITEM, chosen)}
     rows = chosen_items.add_columns(
         cast(func.gen_random_uuid(), Text).label("made"),
         func.row_to_json(text("item")).label("original"),
@@ -85,7 +86,11 @@ def copy_statement(
         insert(tables.stock_batches)
         .from_select(
             ["id", "itemId", *values],
-            select(entry.c.batch_id, choice.c.id, *[choice.c[f"opening_{name}"] for name in values])
+            select(
+                entry.c.batch_id,
+                choice.c.id,
+                *[cast(choice.c[f"opening_{name}"], tables.stock_batches.c[name].type) for name in values],
+            )
             .join(choice, choice.c.id == entry.c.item_id)
             .where(~entry.c.adopted),
         )
