@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape, load_shape
-from migration.copy import ItemHeldBack, copy_item
+from migration.copy import ItemHeldBack, because, copy_item
 from resolvers.errors import ErrorCode, Refused, UserError
 from resolvers.scope import Scope
 from resolvers.status import Status
@@ -26,6 +26,7 @@ MOST_USD = 1e12  # far above any stock, and sums over billions of units still fi
 AMOUNTS = f"0 to {MOST_USD:,.0f}"
 LONGEST = {"notes": 10_000, "orderNumber": 200, "idempotencyKey": 200}
 SHOWN_LENGTH = 100
+RECEIVED = "RECEIVED"
 NOW = func.timezone("UTC", func.clock_timestamp())
 
 
@@ -113,6 +114,7 @@ async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatc
     await _references_exist(connection, scope, new, item["companyId"])
     await _copy_first(connection, shape, new)
     cost = _cost(new, item["costPerUnitUSD"])
+    await because(connection, RECEIVED, viewer.subject)
     values = {name: value for name, value in asdict(new).items() if name not in ("idempotencyKey", "costPerUnitUSD")}
     values["status"] = new.status.value
     await connection.execute(
