@@ -15,11 +15,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import tables
 from db.errors import StockshiftError
 from db.shape import load_shape
-from migration import verify
+from migration import lease, verify
 from migration.blockers import Blocked, find_blockers, find_misfits
 from migration.capture import capture_to_put
 from migration.copy import between, copy_items, next_bound
-from migration.expand import Existing, existing, flag_to_add, indexes_to_make, keys_to_add, tables_to_make
+from migration.expand import (
+    Existing,
+    existing,
+    flag_to_add,
+    indexes_to_make,
+    keys_to_add,
+    keys_to_validate,
+    tables_to_make,
+)
 from migration.failures import explained
 from migration.locks import (
     DRIVER_PREFIX,
@@ -130,6 +138,7 @@ async def _migrate(
     if stands := await find_misfits(connection, before) or await find_blockers(connection, before):
         raise Blocked(stands)
     await _execute(connection, tables_to_make(there))
+    token = await lease.take(connection, name=driver, place="command")
     run: int = (
         await connection.execute(
             insert(tables.migration_run)
@@ -148,7 +157,8 @@ async def _migrate(
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
         held_back, after = held_back + chunk.held_back, upto
         progress(Progress("copy", copied, max(copied, to_copy)))
-    await _execute(connection, [*keys_to_add(there), *indexes_to_make(there), *capture_to_put(there.capture)])
+    await _execute(connection, [*keys_to_add(there), *keys_to_validate(there)])
+    await _execute(connection, [*indexes_to_make(there), *capture_to_put(there.capture)])
     progress(Progress("verify", 0, copied))
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
     shape = await load_shape(connection)
@@ -170,6 +180,7 @@ async def _migrate(
             items_held_back=held_back,
         )
     )
+    await lease.release(connection, token)
     await _add_flag(connection, flag_to_add(there))
     return Migrated(copied, adopted, held_back, verified.id, verified.mismatched)
 

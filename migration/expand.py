@@ -26,15 +26,18 @@ DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leave
 class Existing:
     """What of our objects is there already: relations by full name, the batches' columns with a key, index names.
 
-    An index of ours is there when one of its name is, or another that begins with the same columns. `columns` are
-    those of the tables in our own schema, as stockshift.table.column.
+    An index of ours is there when one of its name is, or another that begins with the same columns. One that was left
+    half made is `invalid`, and not there. `columns` are those of the tables in our own schema, as
+    stockshift.table.column; `unvalidated` names keys of batches that hold for new rows only.
     """
 
     schema: bool
     relations: frozenset[str]
     columns: frozenset[str]
     foreign_keys: frozenset[str]
+    unvalidated: frozenset[str]
     indexes: frozenset[str]
+    invalid: frozenset[str]
     capture: Captured
     flag: bool
 
@@ -54,6 +57,14 @@ EXISTING = text(
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
             WHERE c.conrelid = to_regclass('public.stock_batches') AND c.contype = 'f'
         ) AS foreign_keys,
+        ARRAY(
+            SELECT conname::text FROM pg_catalog.pg_constraint
+            WHERE conrelid = to_regclass('public.stock_batches') AND contype = 'f' AND NOT convalidated
+        ) AS unvalidated,
+        ARRAY(
+            SELECT c.relname::text FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+            WHERE x.indrelid IN (to_regclass('public.items'), to_regclass('public.stock_batches')) AND NOT x.indisvalid
+        ) AS invalid,
         EXISTS (
             SELECT FROM pg_catalog.pg_attribute
             WHERE attrelid = to_regclass('public.items') AND attname = :flag AND NOT attisdropped
@@ -93,7 +104,9 @@ async def existing(connection: AsyncConnection) -> Existing:
         frozenset(row.relations),
         frozenset(row.columns),
         frozenset(row.foreign_keys),
+        frozenset(row.unvalidated),
         frozenset(indexes),
+        frozenset(row.invalid),
         await captured(connection),
         row.flag,
     )
@@ -138,26 +151,50 @@ def tables_to_make(there: Existing) -> list[Step]:
     return steps
 
 
-def keys_to_add(there: Existing) -> list[Step]:
-    """The second half: the batches' foreign keys."""
+def keys_to_add(there: Existing, *, validated: bool = True) -> list[Step]:
+    """The batches' foreign keys. Not validated, they hold for new rows and lock the tables for a moment only."""
+    return [step for step, _ in keys_and_targets(there, validated=validated)]
+
+
+def keys_and_targets(there: Existing, *, validated: bool) -> list[tuple[Step, str]]:
+    """Each with the table that it refers to."""
+    found = []
+    for column, (target, on_delete) in tables.STOCK_BATCHES_REFERENCES.items():
+        if column not in there.foreign_keys:
+            sql = (
+                f'ALTER TABLE public.stock_batches ADD CONSTRAINT "stock_batches_{column}_fkey"'
+                f' FOREIGN KEY ("{column}") REFERENCES {target.fullname} (id) ON DELETE {on_delete} ON UPDATE CASCADE'
+            )
+            step = Step(f"every batch's {column} must exist", sql if validated else f"{sql} NOT VALID")
+            found.append((step, target.fullname))
+    return found
+
+
+def keys_to_validate(there: Existing) -> list[Step]:
+    """They read every batch, and keep nobody from writing."""
     return [
-        Step(
-            f"every batch's {column} must exist",
-            f'ALTER TABLE public.stock_batches ADD CONSTRAINT "stock_batches_{column}_fkey" FOREIGN KEY ("{column}")'
-            f" REFERENCES {target.fullname} (id) ON DELETE {on_delete} ON UPDATE CASCADE",
-        )
-        for column, (target, on_delete) in tables.STOCK_BATCHES_REFERENCES.items()
-        if column not in there.foreign_keys
+        Step(f"key {name} holds for every batch", f'ALTER TABLE public.stock_batches VALIDATE CONSTRAINT "{name}"')
+        for name in sorted(there.unvalidated)
     ]
 
 
-def indexes_to_make(there: Existing, ours: Mapping[str, Index] = BATCH_INDEXES | ITEM_INDEXES) -> list[Step]:
-    """Without them every answer is the same, and slower. Those on `items` may go whenever the shop's ORM says so."""
-    return [
-        _step(f"by index: {found}", CreateIndex(index))
-        for found, index in ours.items()
-        if index.name not in there.indexes
-    ]
+def indexes_to_make(
+    there: Existing, ours: Mapping[str, Index] = BATCH_INDEXES | ITEM_INDEXES, *, concurrently: bool = False
+) -> list[Step]:
+    """Without them every answer is the same, and slower. Those on `items` may go whenever the shop's ORM says so.
+
+    Made concurrently, and outside of a transaction, they keep nobody from writing.
+    """
+    how = " CONCURRENTLY" if concurrently else ""
+    steps = []
+    for found, index in ours.items():
+        if index.name in there.indexes:
+            continue
+        if index.name in there.invalid:
+            steps.append(Step(f"index {index.name} was left half made", f'DROP INDEX{how} public."{index.name}"'))
+        made = _step(f"by index: {found}", CreateIndex(index))
+        steps.append(Step(made.why, made.sql.replace("CREATE INDEX", f"CREATE INDEX{how}", 1)))
+    return steps
 
 
 def flag_to_add(there: Existing) -> list[Step]:

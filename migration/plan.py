@@ -13,7 +13,15 @@ from migration.blockers import find_blockers, find_closed_schemas, find_misfits
 from migration.candidates import DEFAULTED, HELD_BACK, LEFT, candidates, unwanted
 from migration.capture import capture_to_put
 from migration.copy import ITEM, copy_statement
-from migration.expand import existing, flag_to_add, indexes_to_make, keys_to_add, rendered, tables_to_make
+from migration.expand import (
+    existing,
+    flag_to_add,
+    indexes_to_make,
+    keys_to_add,
+    keys_to_validate,
+    rendered,
+    tables_to_make,
+)
 from migration.failures import explained
 from migration.step import Step
 from migration.transaction import settle
@@ -110,6 +118,7 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
             *tables_to_make(there),
             *([copying] if to_copy else []),
             *keys_to_add(there),
+            *keys_to_validate(there),
             *indexes_to_make(there),
             *capture_to_put(there.capture),
             *flag_to_add(there),

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` rows of `stage`."""
+    """`done` of `total` rows of `stage`; what is waited for now; how many rows a chunk has."""
 
     stage: str
     done: int
     total: int
+    waiting: str | None = None
+    chunk: int | None = None
 
 
 Report = Callable[[Progress], None]

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.errors import StockshiftError
 from db.shape import load_shape
-from migration.lease import DRIVER, LIVE
+from migration.lease import LIVE
 
 State = Literal["RUNNING", "PAUSED", "CANCELLED", "FINISHED", "FAILED"]
 Wanted = Literal["RUN", "PAUSE", "CANCEL"]

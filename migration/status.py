@@ -1,6 +1,6 @@
 """How far the migration is, counted now."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import ColumnElement, exists, func, select, true
@@ -9,15 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.shape import ReadSource, load_shape
 from migration.candidates import candidates
+from migration.run import Run, latest_run
 
-Phase = Literal["NOT_STARTED", "EXPANDED", "DUAL_RUN"]
+Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN"]
 
 
 @dataclass(frozen=True)
 class Status:
     """`phase` and `read_source` are the database's. The items are those that exist now, perhaps of one company.
 
-    `copied` ones have a ledger row; `held_back` ones cannot be copied as they stand, which `plan` explains.
+    `copied` ones have a ledger row; `held_back` ones cannot be copied as they stand, which `plan` explains. `run` is
+    the latest, as `run_for` a company.
     """
 
     phase: Phase
@@ -25,6 +27,7 @@ class Status:
     items: int
     copied: int
     held_back: int
+    run: Run | None
 
 
 async def read_status(connection: AsyncConnection, company: str | None) -> Status:
@@ -48,9 +51,57 @@ async def read_status(connection: AsyncConnection, company: str | None) -> Statu
                 .where(stuck.c.reason.is_not(None))
                 .scalar_subquery()
                 .label("held_back"),
-                exists().select_from(ledger).label("begun"),
             )
         )
     ).one()
-    phase: Phase = "DUAL_RUN" if row.begun else "EXPANDED" if shape.expanded else "NOT_STARTED"
-    return Status(phase, shape.read_source, row.items, row.copied, row.held_back)
+    run = await latest_run(connection)
+    phase = await read_phase(connection, run)
+    seen = run if run is None or company is None else await run_for(connection, run, company)
+    return Status(phase, shape.read_source, row.items, row.copied, row.held_back, seen)
+
+
+async def read_phase(connection: AsyncConnection, run: Run | None) -> Phase:
+    """The database's, given its latest run; nothing is counted."""
+    shape = await load_shape(connection)
+    if not shape.expanded:
+        return "NOT_STARTED"
+    if run is not None and run.kind == "online" and run.state in ("RUNNING", "PAUSED"):
+        return "COPYING"
+    ledger = shape.relation(tables.copy_ledger, "copied")
+    begun: bool = (await connection.execute(select(exists().select_from(ledger)))).scalar_one()
+    return "DUAL_RUN" if begun else "EXPANDED"
+
+
+async def run_for(connection: AsyncConnection, run: Run, company: str) -> Run:
+    """The run as one company may see it: its own items are counted; what would tell of others' is None."""
+    shape = await load_shape(connection)
+    item = shape.relation(tables.items, "item")
+    ledger = shape.relation(tables.copy_ledger, "copied")
+    mine = item.c.companyId == company
+    stuck = candidates(shape, item).where(mine).subquery("candidate")
+    counted = (
+        await connection.execute(
+            select(
+                select(func.count()).select_from(item).where(mine).scalar_subquery().label("total"),
+                select(func.count())
+                .select_from(item.join(ledger, ledger.c.item_id == item.c.id))
+                .where(mine, ledger.c.run_id == run.id)
+                .scalar_subquery()
+                .label("copied"),
+                select(func.count())
+                .select_from(stuck)
+                .where(stuck.c.reason.is_not(None))
+                .scalar_subquery()
+                .label("held_back"),
+            )
+        )
+    ).one()
+    return replace(
+        run,
+        items_total=counted.total,
+        items_copied=counted.copied,
+        items_held_back=counted.held_back,
+        rate=None,
+        waiting=None,
+        error=None,
+    )

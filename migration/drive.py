@@ -1,0 +1,124 @@
+"""What the stages of an online run share: transactions that prove the lease, waits, and being told to stop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import stamina
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db import tables
+from db.engine import connecting
+from migration import lease
+from migration.locks import EVERYBODY_WAITS, explain_lock, is_lock_refused
+from migration.options import Options
+from migration.progress import Progress, Report
+from migration.run import Wanted
+from migration.step import Step
+from migration.transaction import settle
+
+RUN = tables.migration_run
+POLL_SECONDS = 0.5
+
+
+class Stopped(Exception):
+    """The driver was told to."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+
+
+@dataclass
+class Drive:
+    """One driver at work on one run. `copied` of `total` items, for whoever looks on."""
+
+    engine: AsyncEngine
+    token: str
+    run: int
+    options: Options
+    lock_timeout_ms: int
+    report: Report
+    copied: int = 0
+    total: int = 0
+    stage: str = "expand"
+
+    @asynccontextmanager
+    async def transaction(self, *, limited: bool = True) -> AsyncIterator[AsyncConnection]:
+        """A small transaction, in which no statement waits for a lock or, if `limited`, runs longer than lock_timeout.
+
+        Raises LeaseLost before anything is done; until its end nobody can take the run over.
+        """
+        async with connecting(self.engine) as connection, connection.begin():
+            await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self.lock_timeout_ms:d}")
+            limit = self.lock_timeout_ms if limited else 0
+            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit:d}")
+            await settle(connection)
+            await lease.beat(connection, self.token)
+            yield connection
+
+    async def note(self, connection: AsyncConnection, **values: object) -> None:
+        """Writes what the run has come to, for others to see, with the transaction that brought it there."""
+        await connection.execute(update(RUN).where(RUN.c.id == self.run).values(**values))
+
+    async def enter(self, stage: str) -> None:
+        self.stage = stage
+        async with self.transaction() as connection:
+            await self.stop_if_told(connection)
+            await self.note(connection, stage=stage, waiting=None)
+        self.tell()
+
+    async def stop_if_told(self, connection: AsyncConnection) -> None:
+        """Raises Stopped."""
+        wanted: Wanted = (await connection.execute(select(RUN.c.wanted).where(RUN.c.id == self.run))).scalar_one()
+        if wanted != "RUN":
+            raise Stopped(wanted)
+
+    def tell(self, waiting: str | None = None, chunk: int | None = None) -> None:
+        self.report(Progress(self.stage, self.copied, max(self.copied, self.total), waiting, chunk))
+
+    async def wait(self, seconds: float, why: str) -> None:
+        """Waits, saying what for. Raises Stopped."""
+        async with self.transaction() as connection:
+            await self.stop_if_told(connection)
+            await self.note(connection, waiting=why)
+        self.tell(waiting=why)
+        await asyncio.sleep(seconds)
+
+    async def having(self, locks: Mapping[str, str], steps: list[Step]) -> None:
+        """Makes the steps in one transaction with these locks, by table.
+
+        A lock is never queued for: others would queue behind us. It is tried for, again and again, until it is there
+        for the taking; so whoever comes is served before us. Raises Stopped.
+        """
+        if not steps:
+            return
+        async for attempt in stamina.retry_context(
+            on=is_lock_refused, attempts=None, timeout=None, wait_initial=0.01, wait_max=1.0, wait_jitter=0.1
+        ):
+            if attempt.num > 1:
+                why = await explain_lock(self.engine, EVERYBODY_WAITS)
+                await self.wait(0, why.message)
+            with attempt:
+                async with self.transaction() as connection:
+                    for table, mode in locks.items():
+                        await connection.exec_driver_sql(f"LOCK TABLE {table} IN {mode} MODE NOWAIT")
+                    for step in steps:
+                        await connection.exec_driver_sql(step.sql)
+
+    async def alone(self, steps: list[Step]) -> None:
+        """Makes each step outside of a transaction: it takes long and keeps nobody from writing."""
+        for step in steps:
+            async with self.transaction() as connection:
+                await self.stop_if_told(connection)
+                await self.note(connection, waiting=step.why)
+            self.tell(waiting=step.why)
+            async with connecting(self.engine) as connection:
+                autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await autocommit.exec_driver_sql("SET statement_timeout = 0")
+                try:
+                    await autocommit.exec_driver_sql(step.sql)
+                finally:
+                    await autocommit.exec_driver_sql("RESET statement_timeout")
