@@ -109,7 +109,10 @@ class Drive:
                         await connection.exec_driver_sql(step.sql)
 
     async def alone(self, steps: list[Step]) -> None:
-        """Makes each step outside of a transaction: it takes long and keeps nobody from writing."""
+        """Makes each step outside of a transaction: it takes long and keeps nobody from writing.
+
+        The engine's sessions have no statement timeout; a setting of the session would be another's behind a pooler.
+        """
         for step in steps:
             async with self.transaction() as connection:
                 await self.stop_if_told(connection)
@@ -117,8 +120,4 @@ class Drive:
             self.tell(waiting=step.why)
             async with connecting(self.engine) as connection:
                 autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await autocommit.exec_driver_sql("SET statement_timeout = 0")
-                try:
-                    await autocommit.exec_driver_sql(step.sql)
-                finally:
-                    await autocommit.exec_driver_sql("RESET statement_timeout")
+                await autocommit.exec_driver_sql(step.sql)
