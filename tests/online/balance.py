@@ -15,6 +15,7 @@ from tests.online.shop import STATUSES, legacy_rows
 from tests.support import Connection, psql
 
 Value = TypeVar("Value")
+LISTED = 40
 
 ITEMS = "items"
 OPENING = "opening batches"
@@ -66,6 +67,11 @@ async def disagreements(fire: Fire, *, migrated: bool = True) -> list[str]:
             found += await _legacy_writes(connection, account)
         copied = {row[0] for row in await connection.fetch("SELECT item_id FROM stockshift.copy_ledger")}
     return [*found, *await _report(fire.url, books), *await _answers(fire.url, books, copied)]
+
+
+async def agree(fire: Fire, *, migrated: bool = True) -> None:
+    found = await disagreements(fire, migrated=migrated)
+    assert not found, "\n".join([f"{len(found)} disagreements with the accounts of seed {fire.seed}:", *found[:LISTED]])
 
 
 def _compared(where: str, expected: Mapping[str, Value], actual: Mapping[str, Value]) -> list[str]:

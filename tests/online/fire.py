@@ -15,6 +15,8 @@ from tests.support import Connection, psql
 
 SELLERS = 3
 RECEIVERS = 2
+PAUSE_SECONDS = 0.03
+"""At most, between two operations of a writer: so that the migration has a share of the processor, and of the locks."""
 
 Connect: TypeAlias = Callable[[str], Awaitable[tuple[Connection, Watch, Account, random.Random]]]
 """By application name, what a writer is made of."""
@@ -55,8 +57,10 @@ class Fire:
         await until(reached, f"every writer has done {operations} more operations")
 
     async def work(self, worker: Working) -> None:
+        pause = self.chance(f"the pauses of {len(self.workers)}")
         while not self.over:
             await worker.step()
+            await asyncio.sleep(pause.random() * PAUSE_SECONDS)
 
     def books(self) -> Books:
         return closed(self.begin, self.accounts)
