@@ -5,6 +5,7 @@ from sqlalchemy import FromClause, select
 from resolvers import item as single
 from resolvers import place
 from resolvers.connection import Order, Rows, asked_in_order
+from resolvers.movement import movements_of
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
@@ -26,6 +27,7 @@ BATCH: Fields[Row] = {
     "location": lambda batch, selected: place.location(batch.scope, batch.c.locationId, selected),
     "assignedUser": lambda batch, selected: place.user(batch.scope, batch.c.assignedUserId, selected),
     "openingBatch": lambda batch, _: batch.scope.is_opening_batch(batch.c.id),
+    "movements": movements_of,
     "createdAt": moment("createdAt"),
     "updatedAt": moment("updatedAt"),
 }

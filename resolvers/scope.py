@@ -103,6 +103,18 @@ class Scope:
         """Everybody's batches: to look up which items might be meant, and then ask `items` for these."""
         return self.shape.relation(tables.stock_batches, self.name("batch"))
 
+    def movements_of(self, batch_id: ColumnElement[str]) -> tuple[FromClause, ColumnElement[bool]]:
+        """The movements of a batch that came out of this scope: the relation, and what holds of them.
+
+        Those of the time when the batch was another company's item's stay with that company.
+        """
+        movement = self.shape.relation(tables.movement, self.name("movement"))
+        if self.company is not None:
+            item = self.items()
+            mine = select(movement).where(exists().where(item.c.id == movement.c.item_id).correlate(movement))
+            movement = mine.subquery(self.name("movement"))
+        return movement, movement.c.batch_id == batch_id
+
     def copied(self, item_id: ColumnElement[str]) -> ColumnElement[bool]:
         """The item was ever copied: it is in the copy ledger."""
         return exists(self.ledger_entry(item_id))

@@ -1,8 +1,9 @@
 """What clients see: types, inputs, payloads, scalars, and the schema object."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import strawberry
 from graphql import (
@@ -12,6 +13,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLResolveInfo,
     GraphQLSyntaxError,
+    OperationDefinitionNode,
     parse,
     specified_rules,
     validate,
@@ -20,19 +22,23 @@ from graphql.validation import ASTValidationRule
 from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.schema import StreamResult
 from strawberry.types.base import StrawberryObjectDefinition
-from strawberry.types.execution import ExecutionContext, ExecutionResult
+from strawberry.types.execution import ExecutionContext, ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
 
 from db.errors import StockshiftError
 from resolvers.status import Status
-from schema.extensions import AnswerAhead, MaskFaults
+from schema.extensions import AnswerAhead, MaskFaults, public
 from schema.labels import labels_by_name, named
 from schema.limits import limits
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
+from schema.subscription import Subscription
 
 REMEMBERED_DOCUMENTS = 256
+AT_ONCE = {OperationType.QUERY, OperationType.MUTATION}
 UNKNOWN_STATUS = "does not exist in 'Status' enum"
 
 
@@ -51,6 +57,7 @@ class Schema(strawberry.Schema):
         super().__init__(
             query=Query,
             mutation=Mutation,
+            subscription=Subscription,
             config=StrawberryConfig(auto_camel_case=False, scalar_map=SCALARS),
             extensions=[
                 lambda: MaxTokensLimiter(max_token_count=max_tokens),
@@ -72,7 +79,11 @@ class Schema(strawberry.Schema):
         *rest: Any,
         **others: Any,
     ) -> ExecutionResult:
-        """As Strawberry does. A status that is not known is looked for in the database before it is refused."""
+        """As Strawberry does. A status that is not known is looked for in the database before it is refused.
+
+        Raises InvalidOperationTypeError for a subscription.
+        """
+        others["allowed_operation_types"] = set(others.get("allowed_operation_types") or AT_ONCE) & AT_ONCE
         result = await super().execute(query, variable_values, context_value, *rest, **others)
         if context_value is None or not _is_about_unknown_status(result):
             return result
@@ -84,6 +95,37 @@ class Schema(strawberry.Schema):
         if set(labels) <= {*self.labels, *Status}:
             return result
         return await self._with_labels(labels).execute(query, variable_values, context_value, *rest, **others)
+
+    async def stream(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """The answers of a subscription; of anything else an error. `context_value` may be of several at once."""
+        results = await super().stream(
+            query,
+            variable_values,
+            context_value.anew(),
+            root_value,
+            operation_name,
+            allowed_operation_types=[OperationType.SUBSCRIPTION],
+        )
+        return _to_the_end(results)
+
+    def is_subscription(self, document: str, name: str | None) -> bool:
+        """A document that cannot be read is none."""
+        try:
+            definitions = parse(document, max_tokens=self._max_tokens).definitions
+        except (GraphQLError, RecursionError):
+            return False
+        operations = [one for one in definitions if isinstance(one, OperationDefinitionNode)]
+        meant = [one for one in operations if name is None or (one.name and one.name.value == name)]
+        return bool(meant) and meant[0].operation.value == OperationType.SUBSCRIPTION.value
 
     def problems(self, document: str) -> list[str]:
         """What is wrong with a document for whatever request. An unknown status is not: the database may know it."""
@@ -107,6 +149,17 @@ def build_schema(
     max_cost: int = 500_000,
 ) -> Schema:
     return Schema(labels, max_depth=max_depth, max_aliases=max_aliases, max_tokens=max_tokens, max_cost=max_cost)
+
+
+async def _to_the_end(results: StreamResult) -> AsyncGenerator[ExecutionResult, None]:
+    """What is raised, as it is for a document that cannot be parsed, is the last answer."""
+    try:
+        async with aclosing(results):
+            async for result in results:
+                yield cast("ExecutionResult", result)  # no frames of @defer or @stream
+    except Exception as error:
+        known = error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
+        yield PreExecutionError(data=None, errors=[public(known)])
 
 
 def _is_about_unknown_status(result: ExecutionResult) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.wal import Consistency
+from resolvers.polls import Polls
 from resolvers.reader import Reader
 from resolvers.selection import Selected
 from resolvers.viewer import Viewer
@@ -16,7 +17,8 @@ from resolvers.viewer import Viewer
 class Context:
     """`direct` is the unpooled engine, for verification and migration; `tasks` outlive the request.
 
-    `selected` is what a mutation asks for, by the keys of its root fields; `fault` is why a query cannot be answered.
+    `selected` is what a mutation or a subscription asks for, by the keys of its root fields; `fault` is why a query
+    cannot be answered.
     """
 
     viewer: Viewer
@@ -26,3 +28,8 @@ class Context:
     selected: dict[str, Selected] = field(default_factory=dict)
     fault: Exception | None = None
     consistency: Consistency = field(default_factory=Consistency)
+    polls: Polls = field(default_factory=Polls)
+
+    def anew(self) -> "Context":
+        """For another operation of the same viewer."""
+        return Context(self.viewer, self.reader, self.direct, self.tasks, polls=self.polls)

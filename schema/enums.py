@@ -5,17 +5,25 @@ from enum import Enum
 import strawberry
 
 from resolvers.errors import ErrorCode
+from resolvers.movement import MovementReason
 from resolvers.status import Status
 
 strawberry.enum(Status, description="Where stock is. A shop's database may know more labels than these.")
 strawberry.enum(ErrorCode)
+strawberry.enum(
+    MovementReason,
+    description="LEGACY_WRITE: the legacy columns were written. DIRECT: the batch was, past this service.",
+)
 
 __all__ = [
     "ErrorCode",
     "ItemOrderField",
     "MigrationPhase",
+    "MovementReason",
     "OrderDirection",
     "ReadSource",
+    "RunKind",
+    "RunState",
     "Status",
     "VerificationState",
 ]
@@ -36,6 +44,22 @@ class MigrationPhase(Enum):
     CUT_OVER = "CUT_OVER"
     CONTRACTED = "CONTRACTED"
     ROLLED_BACK = "ROLLED_BACK"
+
+
+@strawberry.enum
+class RunKind(Enum):
+    ATOMIC = "ATOMIC"
+    ONLINE = "ONLINE"
+
+
+@strawberry.enum(description="INTERRUPTED: its driver was not heard of for a while; it can be driven on.")
+class RunState(Enum):
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    CANCELLED = "CANCELLED"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    INTERRUPTED = "INTERRUPTED"
 
 
 @strawberry.enum

@@ -2,11 +2,13 @@
 
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from graphql import GraphQLError
 from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.execution import ExecutionResult, StreamExecutionResult
 
 from db.engine import ConnectionFailed, PoolFull
 from db.sqlstate import is_lost, sqlstate
@@ -94,6 +96,12 @@ class MaskFaults(SchemaExtension):
         if result is not None and result.errors:
             result.errors = [public(error) for error in result.errors]
 
+    def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:
+        """What a subscription answers, each time."""
+        if isinstance(result, ExecutionResult) and result.errors:
+            result.errors = [public(error) for error in result.errors]
+        yield
+
 
 def public(error: GraphQLError) -> GraphQLError:
     """The error as a client may see it."""
@@ -110,6 +118,11 @@ def public(error: GraphQLError) -> GraphQLError:
             return _coded(error, error.message, "UNREPRESENTABLE")
         case RecursionError():
             return _coded(error, "the document nests too deep to be read", "BAD_REQUEST")
+        case InvalidOperationTypeError():
+            message = "here only a subscription is answered; send a query or a mutation in a POST of its own"
+            return _coded(error, message, "BAD_REQUEST")
+        case CannotGetOperationTypeError():
+            return _coded(error, cause.as_http_error_reason(), "BAD_REQUEST")
         case BadRequest() | Forbidden():
             return _coded(error, cause.message, cause.code)
         case _ if sqlstate(cause) == STATEMENT_TIMEOUT:

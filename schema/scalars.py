@@ -1,7 +1,7 @@
 """Scalars beyond GraphQL's own."""
 
 from datetime import UTC, datetime, timedelta
-from typing import NewType
+from typing import Any, NewType
 
 import strawberry
 from graphql import GraphQLError, ValueNode, value_from_ast_untyped
@@ -43,6 +43,11 @@ def parse_date_time_literal(node: ValueNode, _variables: object = None) -> datet
         return parse_date_time(value_from_ast_untyped(node))
     except GraphQLError as error:
         raise GraphQLError(error.message, node) from None
+
+
+def shown_instant(instant: datetime) -> Any:
+    """An aware time of our own as a DateTime is answered: the text that JavaScript writes."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _to_milliseconds(instant: datetime) -> datetime:

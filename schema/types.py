@@ -7,9 +7,20 @@ import strawberry
 from strawberry import UNSET
 from strawberry.types import Info
 
+from migration.run import Run
 from migration.status import Status as MigrationStatus
-from schema.enums import ErrorCode, MigrationPhase, ReadSource, Status, VerificationState
-from schema.scalars import BigInt
+from resolvers.migration_progress import MigrationProgress as Seen
+from schema.enums import (
+    ErrorCode,
+    MigrationPhase,
+    MovementReason,
+    ReadSource,
+    RunKind,
+    RunState,
+    Status,
+    VerificationState,
+)
+from schema.scalars import BigInt, shown_instant
 
 First = Annotated[int | None, strawberry.argument(description="How many rows a page has at most.")]
 After = Annotated[str | None, strawberry.argument(description="The cursor behind which the page begins.")]
@@ -27,6 +38,12 @@ def batches(
     after: After = UNSET,
     status: Status | None = UNSET,
 ) -> "StockBatchConnection":
+    return answered(root, info)
+
+
+def movements(
+    root: strawberry.Parent[Any], info: Info[Any, Any], first: First = 50, after: After = UNSET
+) -> "MovementConnection":
     return answered(root, info)
 
 
@@ -113,6 +130,7 @@ class StockBatch:
     location: Location | None
     assignedUser: User | None
     openingBatch: bool = strawberry.field(description="It was copied from the item's legacy columns.")
+    movements: "MovementConnection" = strawberry.field(resolver=movements, description="Oldest first.")
     createdAt: datetime
     updatedAt: datetime
 
@@ -139,6 +157,30 @@ class StockBatchEdge:
 @strawberry.type
 class StockBatchConnection:
     edges: list[StockBatchEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
+@strawberry.type(description="One change of a batch's quantity. What was copied from the legacy columns is none.")
+class Movement:
+    id: strawberry.ID
+    itemId: strawberry.ID = strawberry.field(description="The item that the batch was of.")
+    delta: BigInt = strawberry.field(description="Units that came; less than none: that went.")
+    reason: MovementReason
+    actor: str | None = strawberry.field(description="The subject of the token, of a change through this service.")
+    application: str | None = strawberry.field(description="What the writer's connection was named.")
+    at: datetime
+
+
+@strawberry.type
+class MovementEdge:
+    cursor: str
+    node: Movement
+
+
+@strawberry.type
+class MovementConnection:
+    edges: list[MovementEdge]
     pageInfo: PageInfo
     totalCount: int
 
@@ -217,6 +259,46 @@ class VerificationConnection:
     totalCount: int
 
 
+@strawberry.type(description="One run of the migration. Who sees one company has its own items counted.")
+class MigrationRun:
+    id: strawberry.ID
+    kind: RunKind
+    state: RunState
+    driver: str = strawberry.field(description="Who drives it, or drove it last: a process, and where it runs.")
+    requestedBy: str | None
+    startedAt: datetime
+    finishedAt: datetime | None
+    itemsTotal: BigInt = strawberry.field(description="To copy, counted when it began.")
+    itemsCopied: BigInt
+    itemsHeldBack: BigInt
+    rate: float | None = strawberry.field(description="Items a second, lately.")
+    secondsLeft: float | None = strawberry.field(description="At the present rate.")
+    stage: str | None
+    waiting: str | None = strawberry.field(description="What its driver waits for now.")
+    error: str | None = strawberry.field(description="Why it failed.")
+
+    @classmethod
+    def of(cls, run: Run) -> "MigrationRun":
+        interrupted = run.state == "RUNNING" and not run.driven
+        return cls(
+            id=strawberry.ID(str(run.id)),
+            kind=RunKind(run.kind.upper()),
+            state=RunState.INTERRUPTED if interrupted else RunState(run.state),
+            driver=run.driver,
+            requestedBy=run.requested_by,
+            startedAt=shown_instant(run.started_at),
+            finishedAt=None if run.finished_at is None else shown_instant(run.finished_at),
+            itemsTotal=BigInt(run.items_total),
+            itemsCopied=BigInt(run.items_copied),
+            itemsHeldBack=BigInt(run.items_held_back),
+            rate=run.rate,
+            secondsLeft=run.seconds_left,
+            stage=run.stage,
+            waiting=run.waiting,
+            error=run.error,
+        )
+
+
 @strawberry.type(description="Where the migration stands.")
 class Migration:
     phase: MigrationPhase
@@ -224,6 +306,7 @@ class Migration:
     items: int
     copied: int
     heldBack: int = strawberry.field(description="Could not be copied; `stockshift plan` says why.")
+    run: MigrationRun | None = strawberry.field(description="The latest; null when there was none.")
 
     @classmethod
     def of(cls, status: MigrationStatus) -> "Migration":
@@ -233,7 +316,42 @@ class Migration:
             items=status.items,
             copied=status.copied,
             heldBack=status.held_back,
+            run=None if status.run is None else MigrationRun.of(status.run),
         )
+
+
+@strawberry.type(description="How far the latest run is. Who sees one company has its own items counted.")
+class MigrationProgress:
+    phase: MigrationPhase
+    run: MigrationRun | None = strawberry.field(description="Null when there was none.")
+    done: BigInt = strawberry.field(description="Items copied.")
+    total: BigInt = strawberry.field(description="Items to copy.")
+    rate: float | None = strawberry.field(description="Items a second, lately.")
+    secondsLeft: float | None = strawberry.field(description="At the present rate.")
+    waiting: str | None = strawberry.field(description="What the driver waits for now.")
+    stage: str | None
+
+    @classmethod
+    def of(cls, seen: Seen) -> "MigrationProgress":
+        run = None if seen.run is None else MigrationRun.of(seen.run)
+        return cls(
+            phase=MigrationPhase(seen.phase),
+            run=run,
+            done=run.itemsCopied if run else BigInt(0),
+            total=run.itemsTotal if run else BigInt(0),
+            rate=run.rate if run else None,
+            secondsLeft=run.secondsLeft if run else None,
+            waiting=run.waiting if run else None,
+            stage=run.stage if run else None,
+        )
+
+
+@strawberry.type(description="How far a verification is.")
+class VerificationProgress:
+    id: strawberry.ID
+    state: VerificationState
+    itemsChecked: int
+    verification: Verification
 
 
 @strawberry.type(description="An expected failure. `field` is the path of the input that was wrong.")

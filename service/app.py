@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from service.graphiql import graphiql_routes
 from service.graphql import Endpoint
@@ -44,6 +44,7 @@ def create_app(
         routes=[
             Route("/", home, middleware=named),
             Route("/graphql", endpoint, methods=["GET", "HEAD", "POST"], middleware=named),
+            WebSocketRoute("/graphql", endpoint.subscribe, middleware=named),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *graphiql_routes(),

@@ -1,14 +1,18 @@
-"""GraphQL over HTTP: who asks, in what form the answer goes out, and a page for those who came with a browser."""
+"""GraphQL over HTTP: who asks, in what form the answer goes out, and a page for those who came with a browser.
+
+Subscriptions go out as events (service/events.py) or over a WebSocket (service/websocket.py).
+"""
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from datetime import timedelta
+from functools import lru_cache, partial
 from types import NoneType
 from typing import Any
 
 import asyncpg
 import orjson
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,7 +21,9 @@ from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
 
 from db.wal import Consistency, format_lsn, parse_lsn
 from resolvers.errors import BadRequest
@@ -26,12 +32,14 @@ from resolvers.viewer import Viewer
 from schema import Schema, build_schema
 from schema.context import Context
 from schema.extensions import UNAVAILABLE, public, unavailable
+from service.events import EventStream, wants_events
 from service.graphiql import graphiql_page
 from service.keys import TokenKeysUnavailable
 from service.runtime import NO_ANSWER, Runtime
 from service.settings import Settings
 from service.tokens import InvalidToken, TokenVerifier
 from service.trusted import TrustedDocuments, UntrustedDocument, document_of
+from service.websocket import Handler, Socket
 
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
@@ -47,6 +55,12 @@ MEMBERS: Mapping[str, tuple[type, ...]] = {
 RETRY_SECONDS = "1"
 LSN = "Stockshift-LSN"
 """Of a response: after what the mutation wrote, in the primary's log. Of a request: what the answer must have seen."""
+INIT_WAIT = timedelta(seconds=10)
+"""So long may a WebSocket be open before it says whose it is."""
+HOW_TO_SUBSCRIBE = (
+    "a subscription is answered as events (Accept: text/event-stream), "
+    f"or over a WebSocket ({GRAPHQL_TRANSPORT_WS_PROTOCOL})"
+)
 READ = "Stockshift-Read"
 """Which server answered, where there is a replica."""
 
@@ -55,26 +69,50 @@ class Unavailable(HTTPException):
     """The database cannot be asked now."""
 
 
-class View(GraphQL[Context, None]):
+class View(GraphQL[Context | None, None]):
     """Strawberry's view, where GraphQL over HTTP asks for more: the media type that was asked for, and its codes."""
 
-    def __init__(self, schema: Schema, runtime: Runtime, trusted: TrustedDocuments | None) -> None:
-        super().__init__(schema, graphql_ide=None)
+    schema: Schema
+    websocket_adapter_class = Socket
+    graphql_transport_ws_handler_class = Handler
+
+    def __init__(
+        self, schema: Schema, runtime: Runtime, trusted: TrustedDocuments | None, verifier: TokenVerifier
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=INIT_WAIT,
+            max_subscriptions_per_connection=None,  # the Handler counts them, and says so in our words
+        )
         self.runtime = runtime
         self.trusted = trusted
+        self.verifier = verifier
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        viewer: Viewer = request.state.viewer
+    def context_for(self, viewer: Viewer) -> Context:
         runtime = self.runtime
+        return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, polls=runtime.polls)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context | None:
+        """None: who opens a WebSocket says later whose it is."""
+        if isinstance(request, WebSocket):
+            return None
         state = request.state
-        return Context(
-            viewer,
-            runtime.reader,
-            runtime.direct,
-            runtime.tasks,
-            fault=state.fault,
-            consistency=state.consistency,
+        context = self.context_for(state.viewer)
+        context.fault, context.consistency = state.fault, state.consistency
+        return context
+
+    async def events(self, request: Request) -> Response | None:
+        """The answers of a subscription; None for anything else. Raises as `parse_http_body` does."""
+        asked = await self.parse_http_body(StarletteRequestAdapter(request))
+        if isinstance(asked, list) or not self.schema.is_subscription(asked.query or "", asked.operation_name):
+            return None
+        results = await self.schema.stream(
+            asked.query, asked.variables, self.context_for(request.state.viewer), None, asked.operation_name
         )
+        lapsed = partial(self.verifier.lapsed, request.headers.get("authorization"))
+        return EventStream(results, lapsed, self.runtime.stopping)
 
     def should_render_graphql_ide(self, request: object) -> bool:
         """The Endpoint has its own page. A GET without a text may name a document, or is told what it lacks."""
@@ -186,17 +224,25 @@ class Endpoint:
             response.headers[READ] = consistency.read_from
         return response
 
+    async def subscribe(self, websocket: WebSocket) -> None:
+        """A WebSocket, until either end closes it."""
+        await (await self._view(websocket.state.runtime)).run(websocket)
+
     async def _answer(self, request: Request) -> Response:
         planned = await self._planned(request)
         if planned is not None:
             return planned
         try:
-            return await (await self._view(request.state.runtime)).run(request)
+            view = await self._view(request.state.runtime)
+            events = await view.events(request) if wants_events(request) else None
+            return events or await view.run(request)
         except Unavailable as error:
             return turned_away(request, error.reason)
         except HTTPException as error:
-            if isinstance(error.__cause__, InvalidOperationTypeError):  # a mutation, which a GET must not make
-                return failure(request, 405, error.reason, "BAD_REQUEST", Allow="POST")
+            if isinstance(error.__cause__, InvalidOperationTypeError):
+                if error.__cause__.operation_type is OperationType.SUBSCRIPTION:
+                    return failure(request, 406, HOW_TO_SUBSCRIBE, "BAD_REQUEST")
+                return failure(request, 405, error.reason, "BAD_REQUEST", Allow="POST")  # a mutation by a GET
             return failure(request, error.status_code, error.reason, "BAD_REQUEST")
         except (UntrustedDocument, BadRequest) as error:
             return failure(request, 400, error.message, error.code)
@@ -238,12 +284,18 @@ class Endpoint:
         if not runtime.reader.status_labels:
             with suppress(*NO_ANSWER):  # what is asked for will say so, if it needs the database at all
                 await runtime.reader.look()
-        return _make_view(runtime, runtime.reader.status_labels, self.settings, self.trusted)
+        return _make_view(runtime, runtime.reader.status_labels, self.settings, self.trusted, self.verifier)
 
 
 @lru_cache(maxsize=8)
-def _make_view(runtime: Runtime, labels: tuple[str, ...], settings: Settings, trusted: TrustedDocuments | None) -> View:
-    return View(_schema(settings, labels), runtime, trusted)
+def _make_view(
+    runtime: Runtime,
+    labels: tuple[str, ...],
+    settings: Settings,
+    trusted: TrustedDocuments | None,
+    verifier: TokenVerifier,
+) -> View:
+    return View(_schema(settings, labels), runtime, trusted, verifier)
 
 
 def _schema(settings: Settings, labels: tuple[str, ...]) -> Schema:

@@ -14,8 +14,10 @@ from db.errors import StockshiftError
 from db.read_pool import ReadPool
 from db.replica import Replica
 from db.url import DatabaseUrl
+from resolvers.polls import Polls
 from resolvers.reader import Reader
 from service.settings import Settings
+from service.signals import on_signal_to_stop
 
 NO_ANSWER = (StockshiftError, SQLAlchemyError, OSError)
 """What is raised when the database is away, or is no shop's."""
@@ -23,11 +25,16 @@ NO_ANSWER = (StockshiftError, SQLAlchemyError, OSError)
 
 @dataclass(frozen=True, eq=False)
 class Runtime:
-    """`reader` answers over the pooled connection; `direct` is the unpooled one, for verification and migration."""
+    """`reader` answers over the pooled connection; `direct` is the unpooled one, for verification and migration.
+
+    `stopping` is set as soon as the process is told to stop.
+    """
 
     reader: Reader
     direct: AsyncEngine
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    polls: Polls = field(default_factory=Polls)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @asynccontextmanager
@@ -52,6 +59,7 @@ async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtim
     async with AsyncExitStack() as stack:
         if replica is not None:
             await stack.enter_async_context(replica.watched())
+        stack.enter_context(on_signal_to_stop(runtime.stopping.set))
         try:
             yield runtime
         finally:

@@ -77,7 +77,7 @@ def run_server(
         log_config=None,
         access_log=logging.getLogger("uvicorn.access").isEnabledFor(logging.INFO),  # or lines are made and dropped
         timeout_graceful_shutdown=GRACE_SECONDS,
-        ws="none",
+        ws_max_size=settings.max_body_bytes,
         server_header=False,
     )
     if several:

@@ -1,5 +1,6 @@
 """Who a bearer token says is calling; docs/decisions/0004-tokens.md says why it is strict."""
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ MAX_TOKEN_BYTES = 8 * 1024
 LEEWAY = timedelta(seconds=30)  # clocks of two machines differ
 TRUSTED_SECONDS = 60
 MOST_TRUSTED = 1_000
+LEAST_WAIT_SECONDS = 0.05
 
 _TTL = re.compile(r"([0-9]{1,6})([smhd])")
 _TTL_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -87,24 +89,37 @@ class TokenVerifier:
 
     async def viewer(self, authorization: str | None) -> Viewer:
         """Who sent this Authorization header. InvalidToken, TokenKeysUnavailable."""
-        if authorization is None:
-            raise InvalidToken("there is no Authorization header: send 'Authorization: Bearer TOKEN'")
-        scheme, _, token = authorization.strip().partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise InvalidToken("the Authorization header is not of the form 'Bearer TOKEN'")
-        return await self.verify(token.lstrip())
+        return await self.verify(_bearer(authorization))
+
+    async def lapsed(self, authorization: str | None) -> InvalidToken:
+        """Waits until the bearer of this Authorization header would be turned away, and answers why."""
+        while True:
+            wait = float(TRUSTED_SECONDS)
+            try:
+                _, until = await self._verify(_bearer(authorization))
+                wait = until - self._clock()
+            except InvalidToken as why:
+                return why
+            except TokenKeysUnavailable:
+                pass  # who was let in stays until it is known that the token is no longer good
+            await asyncio.sleep(max(wait, LEAST_WAIT_SECONDS))
 
     async def verify(self, token: str) -> Viewer:
         """Who bears this token. InvalidToken, TokenKeysUnavailable."""
+        viewer, _ = await self._verify(token)
+        return viewer
+
+    async def _verify(self, token: str) -> tuple[Viewer, float]:
+        """Who bears this token, and until when that is believed."""
         viewer, until = self._good.get(token, (None, 0.0))
         if viewer is not None and self._clock() < until:
-            return viewer
+            return viewer, until
         claims = await self._verified(token)
         viewer = _viewer(claims)
         expires = int(claims["exp"]) + LEEWAY.seconds
         until = min(self._clock() + TRUSTED_SECONDS, expires)
         keep(self._good, token, (viewer, until), most=MOST_TRUSTED)
-        return viewer
+        return viewer, until
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
         """The claims of a token. InvalidToken, TokenKeysUnavailable."""
@@ -150,6 +165,16 @@ class TokenVerifier:
                 return "the token is for somebody else (aud), as STOCKSHIFT_JWT_AUDIENCE is not set"
             case _:
                 return f"the token is not valid: {_shown(str(error))}"
+
+
+def _bearer(authorization: str | None) -> str:
+    """The token of an Authorization header. InvalidToken."""
+    if authorization is None:
+        raise InvalidToken("there is no Authorization header: send 'Authorization: Bearer TOKEN'")
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise InvalidToken("the Authorization header is not of the form 'Bearer TOKEN'")
+    return token.lstrip()
 
 
 def _time(token: str, claim: str) -> str:

@@ -1,7 +1,7 @@
 """Asking GraphQL in tests: in process through the real schema, or over HTTP through the real application."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -60,11 +60,15 @@ class Client:
     async def answer(
         self, query: str, viewer: Viewer = ADMIN, operation: str | None = None, **variables: Any
     ) -> Answer:
-        """Whatever comes of it."""
+        """Whatever comes of it; of a subscription the first answer."""
         tasks: set[Any] = set()
         context = Context(viewer, self.reader, self.engine, tasks)
         schema = build_schema(self.reader.status_labels, **self.limits)
-        result = await schema.execute(query, variables, context, operation_name=operation)
+        if schema.is_subscription(query, operation):
+            async with aclosing(await schema.stream(query, variables, context, operation_name=operation)) as answers:
+                result = await anext(answers)
+        else:
+            result = await schema.execute(query, variables, context, operation_name=operation)
         errors = [error if error.extensions else public(error) for error in result.errors or ()]
         return Answer(result.data, [dict(error.formatted) for error in errors])
 

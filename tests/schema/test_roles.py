@@ -20,6 +20,8 @@ LEAST = {
     "Mutation.createBatch": Role.STAFF,
     "Mutation.runVerification": Role.ADMIN,
     "Mutation.setReadSource": Role.ADMIN,
+    "Subscription.migrationProgress": Role.MANAGER,
+    "Subscription.verificationProgress": Role.MANAGER,
 }
 ARGUMENTS = {
     "Query.item": '(id: "mug")',
@@ -27,6 +29,7 @@ ARGUMENTS = {
     "Query.verification": '(id: "1")',
     "Mutation.createBatch": '(input: { itemId: "mug", quantity: 0 })',
     "Mutation.setReadSource": "(source: AUTO)",
+    "Subscription.verificationProgress": '(id: "1")',
 }
 SCHEMA = build_schema()._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
 ROOTS = {
