@@ -1,7 +1,8 @@
 -- What the triggers do, which keep both systems in step while the shop's application writes one and we write the other.
 -- Each block is one function. They run as their owner, for the shop's role need not know schema stockshift, and under
 -- ENABLE ALWAYS, for a replication that applies writes here is a writer too. A write of the shop must not fail because
--- of us: what cannot be followed is recorded as not followed, and verification names it.
+-- of us: what cannot be followed is recorded as not followed, and verification names it. Nor should it take longer than
+-- it must: a WHEN clause of the trigger would be read anew for every statement, so what changed is looked at here.
 
 -- name: follow_item
 -- An item's legacy columns, or its id, were updated. Its opening batch takes them in the same transaction (R7), unless
@@ -63,6 +64,9 @@ BEGIN
         IF OLD."assignedUserId" IS DISTINCT FROM NEW."assignedUserId" THEN
             was := was || jsonb_build_object('assignedUserId', OLD."assignedUserId");
             becomes := becomes || jsonb_build_object('assignedUserId', NEW."assignedUserId");
+        END IF;
+        IF becomes = '{}' AND NEW.id = OLD.id THEN
+            RETURN NULL;
         END IF;
     EXCEPTION WHEN undefined_column THEN
         INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, after, application, role)
@@ -234,35 +238,37 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body
 DECLARE
     reason text := NULLIF(current_setting('stockshift.reason', true), '');
     actor text := NULLIF(current_setting('stockshift.actor', true), '');
+    leaves bigint := -OLD.quantity::bigint;
+    comes bigint := NEW.quantity;
 BEGIN
     IF reason IS NULL THEN
         reason := CASE WHEN TG_OP = 'DELETE' THEN 'DELETED'
                        WHEN pg_trigger_depth() > 1 THEN 'LEGACY_WRITE' ELSE 'DIRECT' END;
     END IF;
     IF TG_OP = 'UPDATE' THEN
-        IF NEW.id IS DISTINCT FROM OLD.id THEN
+        IF NEW.id <> OLD.id THEN
             UPDATE stockshift.copy_ledger SET batch_id = NEW.id WHERE batch_id = OLD.id;
             UPDATE stockshift.movement SET batch_id = NEW.id WHERE batch_id = OLD.id;
         END IF;
-        IF NEW."itemId" IS NOT DISTINCT FROM OLD."itemId"
-            OR NOT EXISTS (SELECT FROM public.items i WHERE i.id = OLD."itemId") THEN
-            IF NEW.quantity IS DISTINCT FROM OLD.quantity THEN
-                INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
-                VALUES (
-                    NEW.id, NEW."itemId", NEW.quantity::bigint - OLD.quantity, reason, actor,
-                    current_setting('application_name'), session_user
-                );
-            END IF;
-            RETURN NULL;
+        IF NEW."itemId" = OLD."itemId" THEN
+            comes := comes + leaves;
+            leaves := 0;
+        ELSIF NOT EXISTS (SELECT FROM public.items i WHERE i.id = OLD."itemId") THEN
+            comes := comes + leaves;
+            leaves := 0;
         END IF;
     END IF;
-    INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
-    SELECT c.batch_id, c.item_id, c.delta, reason, actor, current_setting('application_name'), session_user
-    FROM (VALUES
-        (CASE WHEN TG_OP = 'UPDATE' THEN NEW.id ELSE OLD.id END, OLD."itemId", -OLD.quantity::bigint),
-        (NEW.id, NEW."itemId", NEW.quantity::bigint)
-    ) AS c (batch_id, item_id, delta)
-    WHERE c.delta <> 0;
+    IF leaves <> 0 THEN
+        INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
+        VALUES (
+            COALESCE(NEW.id, OLD.id), OLD."itemId", leaves, reason, actor, current_setting('application_name'),
+            session_user
+        );
+    END IF;
+    IF comes <> 0 THEN
+        INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
+        VALUES (NEW.id, NEW."itemId", comes, reason, actor, current_setting('application_name'), session_user);
+    END IF;
     RETURN NULL;
 END
 $body$;
