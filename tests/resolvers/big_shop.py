@@ -1,8 +1,9 @@
 """A shop of 100,000 items, made by a few statements of SQL in some seconds.
 
 All but every fiftieth item are of company acme. Each has two batches, but one in a hundred was never copied and has
-none; one item has CROWD more. Rare are the status Sold and the location acme-harbour: of a few items on the batch
-system, and of a few off it. Every ninth item is low on stock, every seventh is called a display.
+none; one item has CROWD more, the first of which has as many movements. Rare are the status Sold and the location
+acme-harbour: of a few items on the batch system, and of a few off it. Every ninth item is low on stock, every seventh
+is called a display.
 """
 
 from datetime import datetime
@@ -60,6 +61,13 @@ FROM generate_series(1, $2::int) AS n
 """
 
 
+ADD_MOVEMENTS = """
+INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, role)
+SELECT id, "itemId", quantity, 'RECEIVED', 'shop' FROM stock_batches
+UNION ALL SELECT md5('crowd 1'), $1, 1, 'DIRECT', 'shop' FROM generate_series(2, $2::int)
+"""
+
+
 async def fill_big_shop(connection: Connection, engine: AsyncEngine) -> None:
     await fill_shop(connection)
     await connection.execute(FILL_ITEMS, ITEMS)
@@ -71,6 +79,7 @@ async def fill_big_shop(connection: Connection, engine: AsyncEngine) -> None:
     await connection.execute(MAKE_RARE)
     await insert_item(connection, CROWDED, name="20000 Crowd", createdAt=datetime(2024, 3, 1))  # noqa: DTZ001
     await connection.execute(ADD_CROWD, CROWDED, CROWD)
+    await connection.execute(ADD_MOVEMENTS, CROWDED, CROWD)
     async with engine.begin() as migration:
         for step in (*keys_to_add(there), *indexes_to_make(there), *flag_to_add(there)):
             await migration.exec_driver_sql(step.sql)

@@ -50,6 +50,8 @@ async def cursors_of(client: Client) -> dict[str, list[str]]:
     for order in ("NAME", "CREATED_AT", "TOTAL_QUANTITY"):
         query = f"{{ items(orderBy: {{field: {order}, direction: ASC}}) {{ edges {{ cursor }} }} }}"
         found[order] = [edge["cursor"] for edge in (await client.ask(query))["items"]["edges"][:3]]
+    query = '{ batch(id: "mug-2") { movements { edges { cursor } } } }'
+    found["RECORDED"] = [edge["cursor"] for edge in (await client.ask(query))["batch"]["movements"]["edges"]]
     return found
 
 

@@ -61,6 +61,7 @@ COSTS = {
     items(0, page(1_000, "id")): 1,
     items(1_000, page(50, "id")): 1 + 1_000 * (3 + 50 * 2),
     items(1_000, page(50, "item { " + page(50, "id") + " }")): 1 + 1_000 * (3 + 50 * (4 + 50 * 2)),
+    items(10, page(5, "movements { totalCount edges { node { id } } }")): 1 + 10 * (3 + 5 * (3 + COUNTED + 50 * 2)),
     "{ items { edges { node { id } } } }": 1 + 50 * 2,
     "{ items(first: null) { edges { node { batches { edges { node { id } } } } } } }": 1 + 50 * (3 + 50 * 2),
     "{ verifications { edges { node { mismatches { edges { cursor } } } } } }": 1 + 20 * (3 + 50),

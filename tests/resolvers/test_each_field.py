@@ -23,6 +23,9 @@ PATHS = {
     "StockBatch": '{ batch(id: "mug-2") { %s } }',
     "StockBatchConnection": '{ item(id: "mug") { batches(first: 2) { %s } } }',
     "StockBatchEdge": '{ item(id: "mug") { batches(first: 2) { edges { %s } } } }',
+    "MovementConnection": '{ batch(id: "mug-2") { movements(first: 1) { %s } } }',
+    "MovementEdge": '{ batch(id: "mug-2") { movements(first: 1) { edges { %s } } } }',
+    "Movement": '{ batch(id: "mug-2") { movements(first: 1) { edges { node { %s } } } } }',
     "StockSummary": "{ stockSummary { %s } }",
     "Location": "{ locations { %s } }",
     "User": '{ batch(id: "mug-2") { assignedUser { %s } } }',
@@ -37,8 +40,12 @@ PATHS = {
     "MismatchEdge": '{ verification(id: "2") { mismatches(first: 1) { edges { %s } } } }',
     "Mismatch": '{ verification(id: "2") { mismatches { edges { node { %s } } } } }',
     "Migration": "{ migration { %s } }",
+    "MigrationRun": "{ migration { run { %s } } }",
 }
-NOT_READ = {"Query", "Mutation", "CreateBatchPayload", "RunVerificationPayload", "MigrationPayload", "UserError"}
+NOT_READ = {
+    *("Query", "Mutation", "CreateBatchPayload", "RunVerificationPayload", "MigrationPayload", "UserError"),
+    *("Subscription", "MigrationProgress", "VerificationProgress"),
+}
 
 
 def test_every_type_is_reached() -> None:

@@ -21,12 +21,12 @@ from schema import build_schema
 from tests.conftest import MakeTemplate, database_on
 from tests.graphql_client import ADMIN, client_of
 from tests.migration.support import engine_on
-from tests.resolvers.big_shop import CROWDED, ITEMS, RARE, fill_big_shop
+from tests.resolvers.big_shop import CROWD, CROWDED, ITEMS, RARE, fill_big_shop
 from tests.resolvers.shop import ids
 from tests.support import Connection, psql
 
 FIRST = 50
-TABLES = {"items", "stock_batches", "copy_ledger"}
+TABLES = {"items", "stock_batches", "copy_ledger", "movement"}
 VIEWERS = {"all companies": ADMIN, "one company": Viewer("a", Role.STAFF, "acme")}
 
 
@@ -38,7 +38,7 @@ def nodes_of(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A plan as it ran, of which the scans of items, batches and the copy ledger count."""
+    """A plan as it ran, of which the scans of items, batches, movements and the copy ledger count."""
 
     nodes: Sequence[Mapping[str, Any]]
 
@@ -127,7 +127,7 @@ PAGE = """
 """
 
 
-def cursor(order: str, key: str, id_: str) -> str:
+def cursor(order: str, key: str | int, id_: str | int) -> str:
     return urlsafe_b64encode(orjson.dumps([1, order, key, id_])).decode()
 
 
@@ -197,6 +197,23 @@ async def test_a_page_of_an_items_batches_is_read_by_index_however_many_it_has(s
         assert not reading.whole
         assert reading.sorted <= FIRST + 1
         assert reading.rows <= (2 if status else 1) * FIRST + 10
+
+
+MOVEMENTS = """
+    query($after: String) { item(id: "crowded") { batches(first: 1) { edges { node {
+        movements(first: 50, after: $after) { pageInfo { hasNextPage } edges { node { id delta } } }
+    } } } } }
+"""
+
+
+@pytest.mark.parametrize("viewer", VIEWERS)
+async def test_a_page_of_a_batchs_movements_is_read_by_index_however_many_it_has(shop: Shop, viewer: str) -> None:
+    late = await shop.connection.fetchval("SELECT max(id) - $1::int FROM stockshift.movement", CROWD // 2)
+    for after in (None, cursor("RECORDED", late, late)):
+        reading = await shop.read(MOVEMENTS, VIEWERS[viewer], after=after)
+        assert not reading.whole
+        assert reading.sorted <= FIRST + 1
+        assert FIRST <= reading.rows <= 2 * FIRST + 10
 
 
 TOTALS = {

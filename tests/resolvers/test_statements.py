@@ -15,6 +15,8 @@ OPERATIONS = {
     "items by stock": """{ items(orderBy: { field: TOTAL_QUANTITY, direction: DESC }, filter: { statuses: [Arrived] })
         { edges { node { id } } } }""",
     "one batch": '{ batch(id: "mug-2") { id item { name batches { totalCount } } location { name } } }',
+    "movements": """{ item(id: "mug") { batches { edges { node { movements {
+        totalCount pageInfo { endCursor } edges { node { id delta reason at } } } } } } } }""",
     "locations": "{ locations { id name } }",
     "the summary": "{ stockSummary { items lowStockItems totalQuantity quantityByLocation { quantity } } }",
     "verifications": """{ verifications { totalCount

@@ -23,7 +23,7 @@ from tests.resolvers.test_cursors import forged
 from tests.support import Connection, insert_item, psql
 
 SCHEMA = build_schema()._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
-DEEP = {"max_depth": 50, "max_tokens": 1_000_000}
+DEEP = {"max_depth": 50, "max_tokens": 1_000_000, "max_cost": 10_000_000}
 CANARY = re.compile("globex|987654", re.IGNORECASE)
 OTHERS = ["globex", "globex-item", "globex-batch", "globex-main", "globex-user"]
 
@@ -93,6 +93,14 @@ async def entangled_url(companies_url: str) -> str:
         await insert_batch(connection, "acme-1", "acme-item", locationId="globex-main", assignedUserId="globex-user")
         await insert_batch(connection, "globex-1", "globex-item", quantity=987_654, locationId="acme-main",
                            assignedUserId="acme-user")  # fmt: skip
+        await connection.execute("SET stockshift.actor = 'globex'")
+        await insert_batch(connection, "acme-moved", "globex-item", quantity=987_654)
+        await connection.execute(
+            """
+            UPDATE stock_batches SET "itemId" = 'acme-item', quantity = 1 WHERE id = 'acme-moved';
+            UPDATE stockshift.movement SET actor = 'acme' WHERE item_id = 'acme-item'
+            """
+        )
     return companies_url
 
 
@@ -126,7 +134,7 @@ CURSORS = [
 ]
 ARGUMENTS = {
     "item": [f'(id: "{id_}")' for id_ in ("acme-item", "acme-other", "acme-astray", *OTHERS)],
-    "batch": [f'(id: "{id_}")' for id_ in ("acme-batch", "acme-1", "acme-astray-1", "globex-1", *OTHERS)],
+    "batch": [f'(id: "{id_}")' for id_ in ("acme-batch", "acme-1", "acme-astray-1", "acme-moved", "globex-1", *OTHERS)],
     "items": FILTERS + ORDERS + CURSORS,
     "stockSummary": FILTERS,
     "verification": [f'(id: "{id_}")' for id_ in range(6)],
