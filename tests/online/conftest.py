@@ -2,8 +2,10 @@
 
 import pytest
 
-from tests.conftest import CopyTemplate, MakeTemplate
+from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
 from tests.online.shop import fill
+from tests.online.support import migrate_live
+from tests.support import Connection, insert_item
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,23 @@ def busy_template(make_template: MakeTemplate) -> str:
 def busy_url(copy_template: CopyTemplate, busy_template: str) -> str:
     """A fresh database with the shop of tests/online/shop.py, before any migration."""
     return copy_template(busy_template)
+
+
+async def fill_half_copied(connection: Connection, server_url: str) -> None:
+    """An item was copied online, and since then the shop made three more of ten units each."""
+    await fill_shop(connection)
+    await insert_item(connection, "copied")
+    await migrate_live(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    for item_id in ("cup", "mug", "pot"):
+        await insert_item(connection, item_id)
+
+
+@pytest.fixture(scope="session")
+def half_copied_template(make_template: MakeTemplate, server_url: str) -> str:
+    return make_template(lambda connection: fill_half_copied(connection, server_url))
+
+
+@pytest.fixture
+def half_copied_url(copy_template: CopyTemplate, half_copied_template: str) -> str:
+    """A fresh database with capture on: item `copied`, and `cup`, `mug` and `pot`, which the next run copies."""
+    return copy_template(half_copied_template)
