@@ -25,6 +25,7 @@ WRITES = "legacy writes"
 LEDGER = "copy ledger"
 REPORT = "verification"
 ANSWERS = "answers"
+MEANWHILE = "answers meanwhile"
 
 # By batch, and by item: what was copied, what moved, what is there.
 MOVED = """
@@ -56,7 +57,8 @@ async def disagreements(fire: Fire, *, migrated: bool = True) -> list[str]:
     """After the writers ended. Not `migrated`: only the shop's own table is looked at."""
     books = fire.books()
     async with psql(fire.url) as connection:
-        found = _compared(ITEMS, books.items, await legacy_rows(connection))
+        found = [f"{MEANWHILE}: {answer}" for answer in fire.wrong_answers]
+        found += _compared(ITEMS, books.items, await legacy_rows(connection))
         if not migrated:
             return found
         found += await disagreements_within(connection)

@@ -37,6 +37,7 @@ class Fire:
         self.begin = begin
         self.accounts: list[Account] = []
         self.workers: list[Working] = []
+        self.wrong_answers: list[str] = []
         self.over = False
 
     def account(self, application: str) -> Account:
@@ -102,7 +103,9 @@ async def _employ_legacy_writers(fire: Fire, connected: Connect, client: Client)
     for number in range(CLERKS):
         items = {item_id: dict(begin[item_id]) for item_id in of_clerk(number)}
         who = await connected(f"clerk {number}")
-        fire.workers.append(Clerk(*who, items=items, share=SHARED[number::CLERKS], client=client))
+        fire.workers.append(
+            Clerk(*who, items=items, share=SHARED[number::CLERKS], client=client, wrong=fire.wrong_answers)
+        )
     for number in range(CHURNERS):
         ids = of_churner(number)
         items = {item_id: dict(begin[item_id]) for item_id in ids if item_id in begin}

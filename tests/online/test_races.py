@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 import asyncpg
 import pytest
+from sqlalchemy.util import await_only
 
 from migration.locks import MigrationRunning
+from migration.online import migrate_online
 from migration.options import Options
 from tests.graphql_client import client_of
-from tests.migration.support import migrate, verified, waits_for_lock
+from tests.migration.support import at_statements, engine_on, migrate, verified, waits_for_lock
 from tests.mutations.support import stopping_at_harbour
 from tests.online.balance import disagreements_within
 from tests.online.support import COPIED, Migrating, migrate_live, migrate_while
@@ -75,7 +77,7 @@ async def writes(connection: Connection, item_id: str) -> list[tuple[str, bool]]
 @asynccontextmanager
 async def doomed(legacy: Connection, isolation: Isolation) -> AsyncIterator[None]:
     """A transaction that has its snapshot, and must end in a serialization failure."""
-    with pytest.raises(asyncpg.SerializationError):
+    with pytest.raises(asyncpg.SerializationError):  # noqa: PT012 - whichever of them
         async with legacy.transaction(isolation=isolation):
             await legacy.fetchval("SELECT count(*) FROM items")
             yield
@@ -327,6 +329,41 @@ async def test_a_batch_that_is_made_before_capture_is_on_is_refused_or_kept_in_s
         there = await found(legacy, "mug")
         assert (there.legacy, there.opening) == (7, 7)
     await sound(shop_url)
+
+
+async def test_a_table_that_is_never_free_is_waited_for_in_turn(shop_url: str) -> None:
+    """A writer has it whenever a lock on it is wanted, and leaves it only to who waits."""
+    async with psql(shop_url) as legacy, psql(shop_url) as watcher, engine_on(shop_url) as engine:
+        await insert_item(legacy, "mug")
+        writing: list[asyncio.Task[None]] = []
+        tries = 0
+
+        async def leave() -> None:
+            await waits_for_lock(watcher)
+            await legacy.execute("COMMIT")
+
+        async def write() -> None:
+            nonlocal tries
+            tries += 1
+            if not legacy.is_in_transaction():
+                await legacy.execute("BEGIN")
+                await legacy.execute(SALE)
+                writing.append(asyncio.create_task(leave()))
+                tries = 0
+            assert tries < 12, "a lock on items is never had where the shop writes all the time"
+
+        def at(statement: str, _cursor: Any) -> None:
+            if "LOCK TABLE public.items" in statement:
+                await_only(write())
+
+        with at_statements(engine, at):
+            try:
+                outcome = await migrate_online(engine, driver="test")
+            finally:
+                for task in writing:
+                    task.cancel()
+        assert outcome.copied == 1
+        assert len(writing) >= 2
 
 
 async def test_an_item_that_somebody_is_about_to_write_is_copied_by_an_atomic_migration(half_copied_url: str) -> None:
