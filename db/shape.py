@@ -34,6 +34,7 @@ READ_TABLES = (
     tables.stock_batches,
     tables.copy_ledger,
     tables.movement,
+    tables.legacy_write,
     tables.setting,
     tables.verification,
     tables.verification_check,

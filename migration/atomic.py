@@ -5,6 +5,7 @@ compared. The locks come before the first query, so the transaction's one snapsh
 The flag wants `items` for itself; it comes last, so readers wait for a moment only. Why so: docs/decisions/0003.
 """
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import stamina
@@ -17,6 +18,7 @@ from db.errors import StockshiftError
 from db.shape import load_shape
 from migration import lease, verify
 from migration.blockers import Blocked, find_blockers, find_misfits
+from migration.candidates import Among, among_ids
 from migration.capture import capture_to_put
 from migration.copy import between, copy_items, next_bound
 from migration.expand import (
@@ -37,6 +39,7 @@ from migration.locks import (
     is_serialization_failure,
     lock_tables,
 )
+from migration.options import Options
 from migration.plan import make_plan
 from migration.progress import Progress, Report, silent
 from migration.step import Step
@@ -66,7 +69,8 @@ class _FlagNotHad(Exception):
 class Migrated:
     """What a migration did, in items. `verification` is None when there was nothing to do.
 
-    `mismatched` items differ for reasons from before this run, such as a legacy column written since their copy.
+    `mismatched` items differ for reasons from before this run, such as a legacy column written since their copy;
+    `not_copied` of them were not asked for.
     """
 
     copied: int
@@ -74,27 +78,34 @@ class Migrated:
     held_back: int
     verification: int | None
     mismatched: int = 0
+    not_copied: int = 0
 
 
 async def migrate_atomic(
-    engine: AsyncEngine, *, driver: str, lock_timeout_ms: int = 2_000, progress: Report = silent
+    engine: AsyncEngine,
+    *,
+    driver: str,
+    options: Options | None = None,
+    lock_timeout_ms: int = 2_000,
+    progress: Report = silent,
 ) -> Migrated:
-    """Carries every item that can be copied over, or changes nothing at all.
+    """Carries every item over that is asked for and can be copied, or changes nothing at all.
 
-    `driver` says who runs it, to a second one that is refused meanwhile. Raises Blocked, MigrationRunning,
-    LockNotHad, NotVerified, Refused, ConnectionLost.
+    `driver` says who runs it, to a second one that is refused meanwhile. Of the options, items and choices matter.
+    Raises Blocked, UnknownItems, UnknownLabel, MigrationRunning, LockNotHad, NotVerified, Refused, ConnectionLost.
     """
-    plan = await make_plan(engine, lock_timeout_ms=lock_timeout_ms)
+    asked = options or Options()
+    plan = await make_plan(engine, lock_timeout_ms=lock_timeout_ms, options=asked)
     if plan.blockers:
         raise Blocked(plan.blockers)
     if not plan.steps:
         return Migrated(0, 0, sum(decision.count for decision in plan.decisions if decision.held_back), None)
     try:
         async with explained(engine, WRITERS_WAIT):
-            return await _run(engine, WRITERS_WAIT, driver, lock_timeout_ms, plan.to_copy, progress)
+            return await _run(engine, WRITERS_WAIT, driver, asked, lock_timeout_ms, plan.to_copy, progress)
     except _FlagNotHad:
         async with explained(engine, EVERYBODY_WAITS):
-            return await _run(engine, EVERYBODY_WAITS, driver, lock_timeout_ms, plan.to_copy, progress)
+            return await _run(engine, EVERYBODY_WAITS, driver, asked, lock_timeout_ms, plan.to_copy, progress)
 
 
 def _may_try_again(error: Exception) -> bool:
@@ -102,7 +113,13 @@ def _may_try_again(error: Exception) -> bool:
 
 
 async def _run(
-    engine: AsyncEngine, mode: str, driver: str, lock_timeout_ms: int, to_copy: int, progress: Report
+    engine: AsyncEngine,
+    mode: str,
+    driver: str,
+    options: Options,
+    lock_timeout_ms: int,
+    to_copy: int,
+    progress: Report,
 ) -> Migrated:
     async for attempt in stamina.retry_context(on=_may_try_again, attempts=LOCK_ATTEMPTS, timeout=None):
         with attempt:
@@ -116,7 +133,7 @@ async def _run(
                 await connection.execute(NAME_DRIVER, {"name": f"{DRIVER_PREFIX}: {driver}"})
                 if await existing(connection) != there:
                     raise _Moved
-                return await _migrate(connection, there, to_copy, driver, progress)
+                return await _migrate(connection, there, to_copy, driver, options, progress)
     raise AssertionError  # the loop above returns or raises
 
 
@@ -132,7 +149,7 @@ def _written(there: Existing) -> list[str]:
 
 
 async def _migrate(
-    connection: AsyncConnection, there: Existing, to_copy: int, driver: str, progress: Report
+    connection: AsyncConnection, there: Existing, to_copy: int, driver: str, options: Options, progress: Report
 ) -> Migrated:
     before = await load_shape(connection)
     if stands := await find_misfits(connection, before) or await find_blockers(connection, before):
@@ -142,20 +159,16 @@ async def _migrate(
     run: int = (
         await connection.execute(
             insert(tables.migration_run)
-            .values(kind="atomic", driver=driver, started_at=func.now())
+            .values(kind="atomic", driver=driver, started_at=func.now(), options=options.to_json())
             .returning(tables.migration_run.c.id)
         )
     ).scalar_one()
     copied = adopted = held_back = 0
-    after = None
-    while True:
-        upto = await next_bound(connection, after, CHUNK)
-        if upto is None:
-            break
+    async for among in _chunks(connection, options.items):
         # By the shape before: what this run makes need not be searched, item by item, while it is not yet indexed.
-        chunk = await copy_items(connection, before, run=run, among=between(after, upto))
+        chunk = await copy_items(connection, before, run=run, among=among, chosen=options.choices.chosen)
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
-        held_back, after = held_back + chunk.held_back, upto
+        held_back += chunk.held_back
         progress(Progress("copy", copied, max(copied, to_copy)))
     await _execute(connection, [*keys_to_add(there), *keys_to_validate(there)])
     await _execute(connection, [*indexes_to_make(there), *capture_to_put(there.capture)])
@@ -163,7 +176,7 @@ async def _migrate(
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
     shape = await load_shape(connection)
     verified = await verify.compare(connection, shape, await verify.begin(connection, None, driver), None)
-    if wrong := await verify.find_wrong(connection, shape, verified.id, run):
+    if wrong := await verify.find_wrong(connection, shape, verified.id, run, options.among):
         raise NotVerified(
             f"the copy did not verify: {len(wrong)} wrong, such as {', '.join(wrong[:LISTED])};"
             " nothing was kept, the database is as it was"
@@ -182,7 +195,17 @@ async def _migrate(
     )
     await lease.release(connection, token)
     await _add_flag(connection, flag_to_add(there))
-    return Migrated(copied, adopted, held_back, verified.id, verified.mismatched)
+    return Migrated(copied, adopted, held_back, verified.id, verified.mismatched, verified.not_copied)
+
+
+async def _chunks(connection: AsyncConnection, items: Sequence[str]) -> AsyncIterator[Among]:
+    """The items, some thousand at a time; none stands for all."""
+    for start in range(0, len(items), CHUNK):
+        yield among_ids(items[start : start + CHUNK])
+    after = None
+    while not items and (upto := await next_bound(connection, after, CHUNK)) is not None:
+        yield between(after, upto)
+        after = upto
 
 
 async def _execute(connection: AsyncConnection, steps: list[Step]) -> None:

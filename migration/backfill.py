@@ -6,17 +6,15 @@ behind the cursor; the copy is complete when a read of what is left comes back e
 """
 
 import time
-from collections.abc import Iterable
 
-from sqlalchemy import Text, any_, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.engine import connecting
 from db.shape import load_shape
 from db.sqlstate import sqlstate
-from migration.candidates import Among, candidates, everything
+from migration.candidates import among_ids, candidates
 from migration.copy import ITEM, Copied, between, copy_items, next_bound
 from migration.drive import Drive
 from migration.locks import is_lock_refused
@@ -91,11 +89,12 @@ async def backfill(drive: Drive, after: str | None) -> None:
 async def sweep(drive: Drive) -> int:
     """Copies what is left, wherever it is, until nothing is; answers how many items are held back. Raises Stopped."""
     pace = Pace(drive.options.chunk_size)
-    among = among_ids(drive.options.items) if drive.options.items else everything
     while True:
         async with drive.transaction(limited=False) as connection:
             await drive.stop_if_told(connection)
-            left = candidates(await load_shape(connection), ITEM, among, drive.options.choices.chosen).subquery("left")
+            left = candidates(
+                await load_shape(connection), ITEM, drive.options.among, drive.options.choices.chosen
+            ).subquery("left")
             ids = await connection.execute(
                 select(left.c.id).where(left.c.reason.is_(None)).order_by(left.c.id).limit(pace.size)
             )
@@ -122,11 +121,6 @@ async def sweep(drive: Drive) -> int:
         drive.tell(chunk=pace.size)
         if chunk.copied == 0:
             await drive.wait(WAIT_SECONDS, f"{len(found)} items, such as {found[0]!r}, are locked by other sessions")
-
-
-def among_ids(ids: Iterable[str]) -> Among:
-    wanted = literal(list(ids), ARRAY(Text))
-    return lambda item_id: item_id == any_(wanted)
 
 
 def _too_long(error: DBAPIError) -> bool:

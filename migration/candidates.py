@@ -13,7 +13,7 @@
 | neither stock nor status | nothing to copy: left as it is, answered from the legacy columns |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     case,
     cast,
     exists,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import literal
 
 from db import tables
@@ -67,6 +69,11 @@ TIMES = ("orderDate", "expectedArrival", "createdAt", "updatedAt")
 
 def everything(_: ColumnElement[str]) -> ColumnElement[bool]:
     return true()
+
+
+def among_ids(ids: Iterable[str]) -> Among:
+    asked = literal(list(ids), ARRAY(Text))
+    return lambda item_id: item_id == any_(asked)
 
 
 def opening_values(item: FromClause, chosen: Chosen = None) -> dict[str, ColumnElement[Any]]:

@@ -4,19 +4,28 @@ An opening batch has its item's value, and while that is NULL what was chosen wh
 both systems are compared, and in the triggers.
 """
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Text, case, cast, func, literal, null
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db import tables
+from db.errors import StockshiftError
 
 Chosen = ColumnElement[Any] | None
 """A JSON object of choices by the batch's column; None where nothing can have been chosen."""
 
 CHOOSABLE = {name: tables.OPENING_COLUMNS[name] for name in ("costPerUnitUSD", "orderDate", "status")}
+
+MOST_COST = 1e12
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d{3})?)?", re.ASCII)
+
+
+class InvalidChoice(StockshiftError):
+    """What was chosen in place of a NULL cannot be a batch's."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,12 @@ class Choices:
     cost: float | None = None
     order_date: datetime | None = None
     status: str | None = None
+
+    @classmethod
+    def parse(cls, cost: str | None, order_date: str | None, status: str | None) -> "Choices":
+        """As an operator writes them; None: not chosen. Raises InvalidChoice. A status is a label, or is found not to
+        be when the database is looked at."""
+        return cls(None if cost is None else _cost(cost), None if order_date is None else _date(order_date), status)
 
     def to_json(self) -> dict[str, Any]:
         """By the batch's column, as the copy ledger and the run keep them."""
@@ -42,6 +57,27 @@ class Choices:
     def chosen(self) -> Chosen:
         chosen = self.to_json()
         return literal(chosen, JSONB(none_as_null=True)) if chosen else None
+
+
+def _cost(words: str) -> float:
+    try:
+        cost = float(words)
+    except ValueError:
+        cost = -1
+    if not 0 <= cost <= MOST_COST:
+        raise InvalidChoice(f"{words!r} is no cost; give a number from 0 to {MOST_COST:.0f}, in USD a unit")
+    return cost + 0.0  # never -0
+
+
+def _date(words: str) -> datetime:
+    if words == "today":
+        return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    try:
+        return datetime.fromisoformat(words if _DATE.fullmatch(words) else "")
+    except ValueError as error:
+        raise InvalidChoice(
+            f"{words!r} is no order date; give `today`, YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS.mmm, in UTC"
+        ) from error
 
 
 def or_chosen(name: str, value: ColumnElement[Any], chosen: Chosen) -> ColumnElement[Any]:

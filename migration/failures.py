@@ -12,7 +12,7 @@ from migration.locks import WRITERS_WAIT, explain_lock, is_lock_refused
 
 
 class Refused(StockshiftError):
-    """PostgreSQL refused a statement, so nothing was changed."""
+    """PostgreSQL refused a statement."""
 
 
 class ConnectionLost(StockshiftError):
@@ -20,8 +20,10 @@ class ConnectionLost(StockshiftError):
 
 
 @asynccontextmanager
-async def explained(engine: AsyncEngine, mode: str = WRITERS_WAIT) -> AsyncIterator[None]:
-    """Around transactions that change everything or nothing; `mode` is the lock that they want on `items`.
+async def explained(
+    engine: AsyncEngine, mode: str = WRITERS_WAIT, *, kept: str = "nothing was changed"
+) -> AsyncIterator[None]:
+    """Around transactions; `mode` is the lock that they want on `items`, `kept` says what there is after a refusal.
 
     Raises LockNotHad, MigrationRunning, ConnectionLost, Refused in place of the driver's errors.
     """
@@ -32,6 +34,10 @@ async def explained(engine: AsyncEngine, mode: str = WRITERS_WAIT) -> AsyncItera
             raise await explain_lock(engine, mode) from error
         if is_lost(error):
             raise ConnectionLost from error
-        said = (getattr(error.orig, "args", None) or (str(error.orig),))[0].partition(">: ")
-        told = (said[2] or said[0]).splitlines()[0]
-        raise Refused(f"PostgreSQL refused a statement ({told}); nothing was changed: mend that, try again") from error
+        raise Refused(f"PostgreSQL refused a statement ({told(error)}); {kept}: mend that, try again") from error
+
+
+def told(error: DBAPIError) -> str:
+    """The first line of what PostgreSQL said."""
+    said: tuple[str, str, str] = (getattr(error.orig, "args", None) or (str(error.orig),))[0].partition(">: ")
+    return (said[2] or said[0]).splitlines()[0]

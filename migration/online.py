@@ -33,7 +33,7 @@ from migration.expand import (
     keys_to_validate,
     tables_to_make,
 )
-from migration.failures import ConnectionLost, explained
+from migration.failures import ConnectionLost, explained, told
 from migration.locks import EVERYBODY_WAITS, WRITERS_WAIT
 from migration.options import Options
 from migration.plan import Plan, make_plan
@@ -55,7 +55,7 @@ STATISTICS = Step("what the planner should know of them", "ANALYZE public.stock_
 class Outcome:
     """How a driver ended, in items: FINISHED and verified, or stopped as it was told to.
 
-    `mismatched` items differ; those that were not copied by this run as well.
+    `mismatched` items differ; `not_copied` of them came since the last sweep, or were not asked for.
     """
 
     run: int
@@ -65,6 +65,7 @@ class Outcome:
     held_back: int
     verification: int | None = None
     mismatched: int = 0
+    not_copied: int = 0
 
 
 async def migrate_online(
@@ -82,8 +83,8 @@ async def migrate_online(
     Raises Blocked, MigrationRunning, LeaseLost, ConnectionLost, Refused. After ConnectionLost, as after a kill, the run
     can be driven on; after anything else it has failed, and the next one copies what is left.
     """
-    async with explained(engine):
-        plan = await make_plan(engine, lock_timeout_ms=lock_timeout_ms)
+    async with explained(engine, kept="what was copied stays"):
+        plan = await make_plan(engine, lock_timeout_ms=lock_timeout_ms, options=options)
         if plan.blockers:
             raise Blocked(plan.blockers)
         await _make_tables(engine, lock_timeout_ms)
@@ -162,7 +163,16 @@ async def _drive(drive: Drive, after: str | None, driver: str) -> Outcome:
             finished_at=func.clock_timestamp(),
             items_held_back=held_back,
         )
-    return Outcome(drive.run, "FINISHED", drive.copied, number, held_back, verified.id, verified.mismatched)
+    return Outcome(
+        drive.run,
+        "FINISHED",
+        drive.copied,
+        number,
+        held_back,
+        verified.id,
+        verified.mismatched,
+        verified.not_copied,
+    )
 
 
 async def _capture(drive: Drive) -> None:
@@ -205,7 +215,13 @@ async def _fail(drive: Drive, error: DBAPIError | StockshiftError) -> None:
     async with drive.transaction() as connection:
         misfits = await find_misfits(connection, await load_shape(connection))
         blocked = Blocked(misfits) if misfits else None
-        said = (blocked or error).args[0]
-        await drive.note(connection, state="FAILED", waiting=None, finished_at=func.clock_timestamp(), error=str(said))
+        said = told(error) if isinstance(error, DBAPIError) else error.message
+        await drive.note(
+            connection,
+            state="FAILED",
+            waiting=None,
+            finished_at=func.clock_timestamp(),
+            error=blocked.message if blocked else said,
+        )
     if blocked:
         raise blocked from error

@@ -23,6 +23,7 @@ from migration.expand import (
     tables_to_make,
 )
 from migration.failures import explained
+from migration.options import Options, require_known
 from migration.step import Step
 from migration.transaction import settle
 
@@ -85,18 +86,21 @@ class Plan:
 COPYING = "the opening batch of every item that has none, and a ledger row with the item as it was (run in chunks)"
 
 
-async def make_plan(engine: AsyncEngine, *, lock_timeout_ms: int = 2_000) -> Plan:
-    """Looks at everything a migration depends on. Raises ConnectionFailed, and what `explained` says."""
+async def make_plan(engine: AsyncEngine, *, lock_timeout_ms: int = 2_000, options: Options | None = None) -> Plan:
+    """Looks at everything a migration with these options depends on.
+
+    Raises UnknownItems, UnknownLabel, ConnectionFailed, and what `explained` says.
+    """
     async with explained(engine), connecting(engine) as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         async with connection.begin():
             await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {lock_timeout_ms:d}")
             await settle(connection)
-            return await _plan_on(connection)
+            return await _plan_on(connection, options or Options())
 
 
-async def _plan_on(connection: AsyncConnection) -> Plan:
+async def _plan_on(connection: AsyncConnection, options: Options) -> Plan:
     database: str = (await connection.execute(select(func.current_database()))).scalar_one()
     server: str = (await connection.execute(text("SHOW server_version"))).scalar_one()
     if closed := await find_closed_schemas(connection):
@@ -104,10 +108,11 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
     shape = await load_shape(connection)
     if misfits := await find_misfits(connection, shape):
         return Plan(database, server, misfits)
+    await require_known(connection, shape, options)
     there = await existing(connection)
     item = shape.relation(tables.items, "item")
     ledger = shape.relation(tables.copy_ledger, "ledger")
-    rows = candidates(shape, item).subquery("candidate")
+    rows = candidates(shape, item, options.among, options.choices.chosen).subquery("candidate")
     to_copy = await _count(connection, select(rows.c.id).where(rows.c.reason.is_(null())))
     copying = Step(COPYING, rendered(copy_statement(candidates(shape, ITEM), None)))
     return Plan(
@@ -123,7 +128,7 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
             *capture_to_put(there.capture),
             *flag_to_add(there),
         ],
-        decisions=await _decisions(connection, shape),
+        decisions=await _decisions(connection, shape, options),
         totals=await _totals(connection, shape),
         copied=await _count(connection, select(item.c.id).join(ledger, ledger.c.item_id == item.c.id)),
         to_copy=to_copy,
@@ -131,10 +136,10 @@ async def _plan_on(connection: AsyncConnection) -> Plan:
     )
 
 
-async def _decisions(connection: AsyncConnection, shape: Shape) -> list[Decision]:
+async def _decisions(connection: AsyncConnection, shape: Shape, options: Options) -> list[Decision]:
     """The kinds of rows that need a decision; a row may be of several kinds that are defaulted."""
     item = shape.relation(tables.items, "item")
-    rows = candidates(shape, item).subquery("candidate")
+    rows = candidates(shape, item, options.among, options.choices.chosen).subquery("candidate")
     decided = shape.relation(tables.items, "decided")
     kinds = {
         "NULL_QUANTITY": decided.c.quantityInStock.is_(null()),
@@ -147,7 +152,7 @@ async def _decisions(connection: AsyncConnection, shape: Shape) -> list[Decision
     )
     each = union_all(
         select(rows.c.id, func.unnest(kind).label("kind")).join(decided, decided.c.id == rows.c.id),
-        select(item.c.id, literal("NOTHING_TO_COPY", Text)).where(unwanted(item)),
+        select(item.c.id, literal("NOTHING_TO_COPY", Text)).where(unwanted(item), options.among(item.c.id)),
     ).subquery("each")
     examples = func.array_agg(aggregate_order_by(each.c.id, each.c.id))
     found = await connection.execute(

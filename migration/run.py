@@ -11,6 +11,7 @@ from db import tables
 from db.errors import StockshiftError
 from db.shape import load_shape
 from migration.lease import LIVE
+from migration.options import Options
 
 State = Literal["RUNNING", "PAUSED", "CANCELLED", "FINISHED", "FAILED"]
 Wanted = Literal["RUN", "PAUSE", "CANCEL"]
@@ -50,6 +51,16 @@ class Run:
     driven: bool
 
     @property
+    def unfinished(self) -> bool:
+        """It can go on."""
+        return self.state in ("RUNNING", "PAUSED")
+
+    @property
+    def interrupted(self) -> bool:
+        """It was not ended, and nobody drives it on."""
+        return self.state == "RUNNING" and not self.driven
+
+    @property
     def seconds_left(self) -> float | None:
         """At the present rate; None when it is not known."""
         if not self.rate or self.state != "RUNNING":
@@ -70,10 +81,15 @@ async def latest_run(connection: AsyncConnection) -> Run | None:
     return None if row is None else Run(**row._asdict())
 
 
+async def options_of(connection: AsyncConnection, run: int) -> Options:
+    """What an online run was asked to do."""
+    return Options.from_json((await connection.execute(select(RUN.c.options).where(RUN.c.id == run))).scalar_one())
+
+
 async def unfinished_run(connection: AsyncConnection) -> Run | None:
     """The online run that can be driven on, or is."""
     run = await latest_run(connection)
-    return run if run and run.kind == "online" and run.state in ("RUNNING", "PAUSED") else None
+    return run if run and run.kind == "online" and run.unfinished else None
 
 
 async def ask(connection: AsyncConnection, wanted: Wanted, by: str) -> Run:

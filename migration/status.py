@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import ColumnElement, exists, func, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, func, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
-from db.shape import ReadSource, load_shape
-from migration.candidates import candidates
+from db.shape import ReadSource, Shape, load_shape
+from migration.candidates import candidates, differing
 from migration.run import Run, latest_run
 
 Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN"]
@@ -18,8 +18,9 @@ Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN"]
 class Status:
     """`phase` and `read_source` are the database's. The items are those that exist now, perhaps of one company.
 
-    `copied` ones have a ledger row; `held_back` ones cannot be copied as they stand, which `plan` explains. `run` is
-    the latest, as `run_for` a company.
+    `copied` ones have a ledger row; `held_back` ones cannot be copied as they stand, which `plan` explains; `cut_over`
+    ones are answered for by their batches alone; `drifted` ones had a legacy column written that their opening batch
+    did not take, and still lacks. `run` is the latest, as `run_for` a company.
     """
 
     phase: Phase
@@ -27,6 +28,8 @@ class Status:
     items: int
     copied: int
     held_back: int
+    cut_over: int
+    drifted: int
     run: Run | None
 
 
@@ -51,13 +54,43 @@ async def read_status(connection: AsyncConnection, company: str | None) -> Statu
                 .where(stuck.c.reason.is_not(None))
                 .scalar_subquery()
                 .label("held_back"),
+                select(func.count())
+                .select_from(item.join(ledger, ledger.c.item_id == item.c.id))
+                .where(mine, ledger.c.cut_over_at.is_not(None))
+                .scalar_subquery()
+                .label("cut_over"),
+                select(func.count())
+                .select_from(_drifted(shape, item).where(mine).subquery("drift"))
+                .scalar_subquery()
+                .label("drifted"),
             )
         )
     ).one()
     run = await latest_run(connection)
     phase = await read_phase(connection, run)
     seen = run if run is None or company is None else await run_for(connection, run, company)
-    return Status(phase, shape.read_source, row.items, row.copied, row.held_back, seen)
+    return Status(phase, shape.read_source, row.items, row.copied, row.held_back, row.cut_over, row.drifted, seen)
+
+
+def _drifted(shape: Shape, item: FromClause) -> Select[str]:
+    """Items with a write since their copy that was not followed: all of those cut over, else those that differ.
+
+    Only these few are compared: what is followed is equal, and what else went wrong is for a verification to find.
+    """
+    ledger = shape.relation(tables.copy_ledger, "entry")
+    write = shape.relation(tables.legacy_write, "write")
+    opening = shape.relation(tables.stock_batches, "opening")
+    unfollowed = (
+        select(ledger.c.item_id, ledger.c.batch_id, ledger.c.choices, ledger.c.cut_over_at)
+        .where(exists().where(write.c.item_id == ledger.c.item_id, ~write.c.followed, write.c.at > ledger.c.copied_at))
+        .subquery("unfollowed")
+    )
+    return (
+        select(item.c.id)
+        .join(unfollowed, unfollowed.c.item_id == item.c.id)
+        .outerjoin(opening, and_(opening.c.id == unfollowed.c.batch_id, opening.c.itemId == item.c.id))
+        .where(or_(unfollowed.c.cut_over_at.is_not(None), *differing(opening, item, unfollowed.c.choices).values()))
+    )
 
 
 async def read_phase(connection: AsyncConnection, run: Run | None) -> Phase:
@@ -65,7 +98,7 @@ async def read_phase(connection: AsyncConnection, run: Run | None) -> Phase:
     shape = await load_shape(connection)
     if not shape.expanded:
         return "NOT_STARTED"
-    if run is not None and run.kind == "online" and run.state in ("RUNNING", "PAUSED"):
+    if run is not None and run.kind == "online" and run.unfinished:
         return "COPYING"
     ledger = shape.relation(tables.copy_ledger, "copied")
     begun: bool = (await connection.execute(select(exists().select_from(ledger)))).scalar_one()

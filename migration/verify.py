@@ -7,14 +7,28 @@ are no mismatch.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, case, cast, func, insert, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
 from db.errors import StockshiftError
 from db.indexes import BATCH_INDEXES
 from db.shape import Shape, load_shape
-from migration.candidates import opening_values
+from migration.candidates import Among, everything, opening_values
 from migration.comparison import CAUSES, MATCHING, comparison, count_named, dangling, listing
 from migration.expand import existing, indexes_to_make, keys_to_add, rendered, tables_to_make
 from migration.failures import explained
@@ -39,11 +53,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Verified:
-    """What one verification found: every check, and how many items do not match."""
+    """What one verification found: every check, how many items do not match, and how many of these were not copied."""
 
     id: int
     checks: tuple[Check, ...]
     mismatched: int
+    not_copied: int
 
     @property
     def passed(self) -> bool:
@@ -100,7 +115,7 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
         await _keys_present(connection),
         Check("held back", True, None, str(held_back), "`stockshift plan` says why" if held_back else None),
     )
-    verified = Verified(verification_id, checks, mismatched)
+    verified = Verified(verification_id, checks, mismatched, number["NOT_COPIED"])
     await connection.execute(
         insert(tables.verification_check),
         [
@@ -141,8 +156,10 @@ async def _keys_present(connection: AsyncConnection) -> Check:
     return Check("tables, keys and indexes", not missing, "0", str(len(missing)), "; ".join(missing) or None)
 
 
-async def find_wrong(connection: AsyncConnection, shape: Shape, verification_id: int, run: int) -> list[str]:
-    """What a run did wrong, or left undone, each as words: mismatches, and copies that are not exact.
+async def find_wrong(
+    connection: AsyncConnection, shape: Shape, verification_id: int, run: int, among: Among = everything
+) -> list[str]:
+    """What a run of the items `among` did wrong, or left undone, each as words: mismatches, and inexact copies.
 
     A copy is exact when it is its item bit for bit, times of creation and update included, and the ledger has the
     item's row as it is. A mismatch from before the run is none of its doing.
@@ -151,7 +168,7 @@ async def find_wrong(connection: AsyncConnection, shape: Shape, verification_id:
     left = select(func.format("item %s: %s", mismatch.c.item_id, mismatch.c.cause)).where(
         mismatch.c.verification_id == verification_id,
         or_(
-            mismatch.c.cause == CAUSES["NOT_COPIED"],
+            and_(mismatch.c.cause == CAUSES["NOT_COPIED"], among(mismatch.c.item_id)),
             mismatch.c.item_id.in_(select(ledger.c.item_id).where(ledger.c.run_id == run)),
         ),
     )

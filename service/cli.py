@@ -1,29 +1,18 @@
 """The command line: one verb a function, each a thin caller of what the service calls too."""
 
 import asyncio
-import dataclasses
-import getpass
-import os
-import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import asyncpg
 import click
 import orjson
-import stamina
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.demo_shop import MOST_ITEMS
-from db.engine import connecting, create_engine
+from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import load_shape
-from db.url import DatabaseUrl
-from migration.atomic import Migrated, migrate_atomic
-from migration.failures import ConnectionLost, explained
-from migration.locks import DRIVER_PREFIX
 from migration.plan import Plan, make_plan
 from migration.read_source import set_read_source
 from migration.report import VerificationReport, load_report, to_json
@@ -32,16 +21,16 @@ from migration.verify import ByteSink, verify
 from resolvers.reader import NotAShop
 from resolvers.viewer import Role
 from schema import build_schema
-from service import endings, terminal
+from service import endings, migrating, terminal
 from service.database import Database, chosen_database
 from service.demo import run_demo
-from service.endings import Declined
+from service.migrating import Asked
 from service.server import listening, run_server
+from service.sessions import engine_for, who
 from service.settings import load_settings
 from service.tokens import TokenVerifier, issue_token, parse_ttl
+from service.watch import watch
 from service.whole_file import whole_file
-
-ATOMIC_ITEMS = 100_000
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -57,34 +46,6 @@ database_url = click.option(
     "--database-url", metavar="URL", help="The shop's database.  [default: DATABASE_URL, else the demo's]"
 )
 whole_number = click.IntRange(min=0)
-
-
-@asynccontextmanager
-async def engine_for(database: Database, name: str) -> AsyncIterator[AsyncEngine]:
-    """The unpooled engine of a command, without a limit on how long a statement may take.
-
-    What the database refuses in the block is raised as `explained` says.
-    """
-    stamina.instrumentation.set_on_retry_hooks([])  # they print; who waits in vain is told at the end what for
-    engine = create_engine(
-        DatabaseUrl.parse(database.direct), application_name=name, pool_size=2, statement_timeout_ms=0
-    )
-    try:
-        async with explained(engine):
-            yield engine
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:  # from below SQLAlchemy
-        raise ConnectionLost from error
-    finally:
-        await engine.dispose()
-
-
-def who() -> str:
-    """Who drives, for the records: user, machine and process."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()} pid {os.getpid()}"
 
 
 @cli.command(short_help="Say what a migration would do; writes nothing.")
@@ -106,60 +67,75 @@ async def _plan(database: Database) -> Plan:
         return await make_plan(engine)
 
 
-@cli.command(short_help="Copy every item to batches, or change nothing.")
-@database_url
-@click.option("--atomic", is_flag=True, help=f"In one transaction, even for more than {ATOMIC_ITEMS:,} items.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def migrate(database_url: str | None, atomic: bool, yes: bool) -> None:
-    """Copy every item to batches, in one transaction that is kept only if every item verifies.
+class SeveralItems(click.Command):
+    """`--items A B C` is `--items A --items B --items C`. An id that begins with - is written --items=-A."""
 
-    Meanwhile the shop can read its items but not write them. Safe to run again: what was copied stays as it is.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words: list[str] = []
+        several = False
+        for word in args:
+            if word.startswith("-"):
+                several = word == "--items"
+            elif several and words[-1] != "--items":
+                words.append("--items")
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+@cli.command(cls=SeveralItems, short_help="Copy every item to batches.")
+@database_url
+@click.option("--atomic", is_flag=True, help="In one transaction, or nothing at all; the shop cannot write meanwhile.")
+@click.option("--online", is_flag=True, help="In small transactions, beside a shop that goes on selling.")
+@click.option("--items", multiple=True, metavar="ID ...", help="These alone.")
+@click.option("--chunk-size", type=click.IntRange(min=1), metavar="N", help="At most so many items at once.  [online]")
+@click.option(
+    "--throttle",
+    multiple=True,
+    metavar="WORD",
+    help="Hold back: sleep=R times as long as a chunk takes; while a replica is more than lag=S seconds behind, or "
+    "more than active=N sessions are at work; to wal=M MB of log a second.  [online]",
+)
+@click.option("--null-cost", metavar="AMOUNT", help="The cost of items that have none.")
+@click.option("--null-order-date", metavar="DATE", help="Their order date: today, or YYYY-MM-DD[THH:MM:SS.mmm], UTC.")
+@click.option("--null-status", metavar="LABEL", help="Their status.")
+@click.option("--pause", is_flag=True, help="Have the run that is under way stop, wherever it is driven.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was paused, or was interrupted.")
+@click.option("--cancel", is_flag=True, help="End the run; what was copied stays.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def migrate(database_url: str | None, **words: Any) -> int:
+    """Copy every item to batches: up to 100,000 in one transaction, more beside a shop that goes on selling.
+
+    Safe to run again: what was copied stays as it is, and a run that was paused or interrupted goes on. Items that
+    cannot be copied as they stand are held back; `stockshift plan` names them.
     """
+    asked = Asked(**words)
+    options = asked.options()
     settings = load_settings()
     with chosen_database(settings, database_url) as database:
-        found = asyncio.run(_plan(database))
-        if found.ready and found.steps:
-            if found.to_copy > ATOMIC_ITEMS and not atomic:
-                raise Declined(
-                    f"{found.to_copy} items are more than {ATOMIC_ITEMS}, and the shop could not write while they are "
-                    f"copied, for about {found.seconds:.0f} s; add --atomic to do it all the same"
-                )
-            if not yes:
-                _confirm(f"Copy {found.to_copy} items of database {terminal.plain(found.database)!r} to batches?")
-        done = asyncio.run(_migrate(database, settings.lock_timeout_ms))
-    if done.verification is None:
-        click.echo(f"Nothing was left to do; {done.held_back} items are held back.")
-        return
-    click.echo(
-        f"Copied {done.copied} items ({done.adopted} had their batch already), {done.held_back} held back; "
-        f"verified as number {done.verification}."
-    )
-    if done.mismatched:
-        click.echo(f"{done.mismatched} items differ for reasons from before; `stockshift verify` names them.")
-
-
-async def _migrate(database: Database, lock_timeout_ms: int) -> Migrated:
-    async with engine_for(database, f"{DRIVER_PREFIX} {who()}") as engine:
-        with terminal.progress() as report:
-            return await migrate_atomic(engine, driver=who(), lock_timeout_ms=lock_timeout_ms, progress=report)
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError("nobody is there to be asked; add --yes to go ahead.")
-    if not click.confirm(question):
-        raise Declined
+        return migrating.migrate(database, settings.lock_timeout_ms, asked, options)
 
 
 @cli.command(short_help="How far the migration is.")
 @database_url
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(database_url: str | None, as_json: bool) -> None:
-    """How far the migration is: items, how many are copied and held back, and where reads come from."""
+@click.option("--watch", "watched", is_flag=True, help="Look every second, until the run has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch a line a change.")
+def status(database_url: str | None, watched: bool, as_json: bool) -> None:
+    """How far the migration is: what is copied, held back, cut over and drifted, and what the latest run does.
+
+    With --watch the run alone, and all of it at the end; Ctrl-C ends the looking, and nothing else.
+    """
     with chosen_database(load_settings(), database_url) as database:
+        if watched:
+            try:
+                with terminal.watching(as_json=as_json) as show:
+                    asyncio.run(watch(database, show))
+            except KeyboardInterrupt:
+                return
+            if as_json:
+                return
         found = asyncio.run(_status(database))
     if as_json:
-        click.echo(orjson.dumps(dataclasses.asdict(found), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(terminal.status_data(found), option=orjson.OPT_INDENT_2))
     else:
         terminal.show_status(found)
 

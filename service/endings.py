@@ -15,7 +15,9 @@ from db.errors import StockshiftError
 from migration.atomic import NotVerified
 from migration.blockers import Blocked
 from migration.failures import Refused
+from migration.lease import LeaseLost
 from migration.locks import LockNotHad, MigrationRunning
+from migration.run import NoRun
 from service.terminal import complain
 
 SIGNALLED = 128
@@ -26,7 +28,11 @@ class Declined(StockshiftError):
     """Nothing was changed."""
 
 
-REFUSALS = (Blocked, Declined, DemoShopExists, LockNotHad, MigrationRunning, NotVerified, Refused)
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; the argument says what becomes of what was under way."""
+
+
+REFUSALS = (Blocked, Declined, DemoShopExists, LeaseLost, LockNotHad, MigrationRunning, NoRun, NotVerified, Refused)
 
 
 def run(cli: click.Command, name: str) -> int:
@@ -51,9 +57,10 @@ def run(cli: click.Command, name: str) -> int:
     except StockshiftError as error:
         complain(error.message)
         return 1 if isinstance(error, REFUSALS) else 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         signal_number = signal.SIGTERM if told else signal.SIGINT
-        complain(f"{'terminated' if told else 'interrupted'}; what was not finished was undone")
+        left = error.args[0] if isinstance(error, Interrupted) else "what was not finished was undone"
+        complain(f"{'terminated' if told else 'interrupted'}; {left}")
         return SIGNALLED + signal_number
     except BrokenPipeError:  # as `| head` leaves us; Python would complain once more when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

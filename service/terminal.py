@@ -1,19 +1,36 @@
 """What the commands print: plain sentences and tables for a person, a progress bar on a terminal, lines otherwise."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
 
 import click
+import orjson
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from migration.plan import Group, Plan
 from migration.progress import Progress as Step
 from migration.progress import Report
 from migration.report import VerificationReport
-from migration.status import Status
+from migration.run import Run
+from migration.status import Phase, Status
+from service.watch import Show
 
 SHOWN = 20
 NAME_WIDTH = 40
@@ -42,35 +59,79 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed or 0:,.0f}/s")
 
 
+class Bars(Progress):
+    """A bar a stage, and under them what is waited for."""
+
+    waiting: str | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.waiting:
+            yield Text(f"waits: {plain(self.waiting)}", no_wrap=True, overflow="ellipsis")
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Reports as a bar with rate and time left; where there is no terminal, as a line a stage and each tenth of it."""
+    """Reports as a bar with rate and time left; where there is no terminal, as lines."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines()
+        yield Lines()
         return
-    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        tasks = {}
+    columns = (
+        TextColumn("{task.description:8}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[chunk]}"),
+    )
+    with Bars(*columns, console=console, expand=True) as bars:
+        tasks: dict[str, TaskID] = {}
 
         def report(step: Step) -> None:
             if step.stage not in tasks:
-                tasks[step.stage] = bar.add_task(step.stage, total=step.total)
-            bar.update(tasks[step.stage], completed=step.done, total=step.total)
+                # What was done before is no work of this stage, and none of its rate.
+                tasks[step.stage] = bars.add_task(step.stage, total=step.total, completed=step.done, chunk="")
+            task = tasks[step.stage]
+            bars.update(task, completed=step.done, total=step.total)
+            if step.chunk is not None:
+                bars.update(task, chunk=f"chunks of {step.chunk}")
+            bars.waiting = step.waiting
 
         yield report
 
 
-def _lines() -> Report:
-    said: dict[str, int] = {}
+class Lines:
+    """A line a stage and each tenth of it; and what is waited for when that changes, so many at once and then one each
+    WAIT_SECONDS."""
 
-    def report(step: Step) -> None:
+    WAITS = 20
+    WAIT_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._tenths: dict[str, int] = {}
+        self._waiting: str | None = None
+        self._left = float(self.WAITS)
+        self._since = time.monotonic()
+
+    def __call__(self, step: Step) -> None:
         tenth = step.done * 10 // step.total if step.total else 10
-        if said.get(step.stage) != tenth:
-            said[step.stage] = tenth
-            click.echo(f"{step.stage}: {step.done} of {step.total}", err=True)
+        if self._tenths.get(step.stage) != tenth:
+            self._tenths[step.stage] = tenth
+            chunk = f", chunks of {step.chunk}" if step.chunk else ""
+            click.echo(f"{step.stage}: {step.done} of {step.total}{chunk}", err=True)
+        if step.waiting and step.waiting != self._waiting and self._may_wait_be_told():
+            self._waiting = step.waiting
+            click.echo(f"{step.stage}: waits: {plain(step.waiting)}", err=True)
 
-    return report
+    def _may_wait_be_told(self) -> bool:
+        now = time.monotonic()
+        self._left = min(self.WAITS, self._left + (now - self._since) / self.WAIT_SECONDS)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 def show_plan(plan: Plan) -> None:
@@ -123,6 +184,97 @@ def show_status(status: Status) -> None:
     click.echo(f"items        {status.items}")
     click.echo(f"copied       {status.copied}")
     click.echo(f"held back    {status.held_back}")
+    click.echo(f"cut over     {status.cut_over}")
+    click.echo(f"drifted      {status.drifted}")
+    for line in run_lines(status.run):
+        click.echo(line)
+
+
+def run_lines(run: Run | None) -> list[str]:
+    if run is None:
+        return []
+    asked = (
+        f", as asked for by {plain(run.requested_by)}"
+        if run.state in ("PAUSED", "CANCELLED") and run.requested_by
+        else ""
+    )
+    stage = f", stage {run.stage}" if run.stage else ""
+    place = " inside the service" if run.place == "service" else ""
+    lines = [
+        f"run          {run.id}, {run.kind}: {run_state(run)}{stage}{asked}",
+        f"driver       {plain(run.driver)}{place}",
+        f"begun        {run.started_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"progress     {run_progress(run)}",
+    ]
+    if run.waiting:
+        lines.append(f"waits        {plain(run.waiting)}")
+    if run.error:
+        lines.append(f"error        {plain(run.error)}")
+    return lines
+
+
+def run_state(run: Run) -> str:
+    return "INTERRUPTED" if run.interrupted else run.state
+
+
+def run_progress(run: Run) -> str:
+    told = f"{run.items_copied} of {run.items_total} items"
+    if run.driven and run.rate is not None:
+        told += f", {run.rate:,.0f}/s"
+    if run.driven and run.seconds_left is not None:
+        told += f", {timedelta(seconds=round(run.seconds_left))} left"
+    if run.driven and run.chunk_size is not None:
+        told += f", chunks of {run.chunk_size}"
+    return told
+
+
+def run_line(run: Run) -> str:
+    """All of it on one line."""
+    told = f"run {run.id} {run_state(run)}{f', {run.stage}' if run.stage else ''}: {run_progress(run)}"
+    for name_of, what in (("waits", run.waiting), ("error", run.error)):
+        told += f"; {name_of}: {plain(what)}" if what else ""
+    return told
+
+
+def run_data(run: Run | None) -> dict[str, Any] | None:
+    """For programs; with what a reader would have to work out."""
+    if run is None:
+        return None
+    return {**asdict(run), "state": run_state(run), "seconds_left": run.seconds_left}
+
+
+def status_data(status: Status) -> dict[str, Any]:
+    return {**asdict(status), "run": run_data(status.run)}
+
+
+@contextmanager
+def watching(*, as_json: bool) -> Iterator[Show]:
+    """Shows runs in place on a terminal, else a line a change; as JSON always a line a change."""
+    console = Console()
+    if console.is_terminal and not as_json:
+        with Live(console=console, auto_refresh=False) as live:
+
+            def refresh(phase: Phase, run: Run | None, away: str | None) -> None:
+                lines = [f"phase        {phase}", *run_lines(run), *([f"away         {plain(away)}"] if away else [])]
+                live.update(Text("\n".join(lines)), refresh=True)
+
+            yield refresh
+        return
+    said = None
+
+    def add(phase: Phase, run: Run | None, away: str | None) -> None:
+        nonlocal said
+        if as_json:
+            line = orjson.dumps({"phase": phase, "run": run_data(run), "away": away}).decode()
+        elif away:
+            line = f"away: {plain(away)}"
+        else:
+            line = run_line(run) if run else f"{phase}: there was no run"
+        if line != said:
+            said = line
+            click.echo(line)
+
+    yield add
 
 
 def show_report(report: VerificationReport) -> None:

@@ -74,7 +74,7 @@ async def test_again_copies_nothing_and_a_third_time_only_what_is_new(items_url:
 async def test_what_differs_since_an_earlier_run_does_not_keep_new_items_from_being_copied(items_url: str) -> None:
     await migrate(items_url)
     async with psql(items_url) as connection:
-        await connection.execute("UPDATE items SET \"quantityInStock\" = 9 WHERE id = 'item-Sold'")
+        await connection.execute("UPDATE stock_batches SET quantity = 9 WHERE \"itemId\" = 'item-Sold'")
         await insert_item(connection, "item-new")
     outcome = await migrate(items_url)
     assert (outcome.copied, outcome.mismatched) == (1, 1)

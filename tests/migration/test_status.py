@@ -69,6 +69,32 @@ async def copied_by(url: str, run_id: int) -> int:
     return count
 
 
+async def test_an_item_has_drifted_while_a_write_since_its_copy_is_not_in_its_opening_batch(items_url: str) -> None:
+    await migrate(items_url)
+    async with psql(items_url) as connection:
+        await connection.execute("""UPDATE items SET "quantityInStock" = 77""")
+        assert (await status(items_url)).drifted == 0
+        await connection.execute("ALTER TABLE items ALTER status DROP NOT NULL")
+        await connection.execute("UPDATE items SET status = NULL WHERE id = 'item-Sold'")
+        assert (await status(items_url)).drifted == 1
+        assert (await status(items_url, "globex")).drifted == 0
+        await connection.execute("UPDATE items SET status = 'Sold' WHERE id = 'item-Sold'")
+        assert (await status(items_url)).drifted == 0
+
+
+async def test_a_write_after_an_items_cut_over_is_drift_whatever_it_wrote(items_url: str) -> None:
+    await migrate(items_url)
+    async with psql(items_url) as connection:
+        await connection.execute("""UPDATE items SET "quantityInStock" = 77""")
+        await connection.execute("UPDATE stockshift.copy_ledger SET cut_over_at = now() WHERE item_id = 'item-Sold'")
+        assert (await status(items_url)).drifted == 0
+        for notes in ("'anew'", "NULL"):
+            await connection.execute(f"UPDATE items SET notes = {notes} WHERE id = 'item-Sold'")
+            assert (await status(items_url)).drifted == 1
+        assert (await status(items_url)).cut_over == 1
+        assert (await status(items_url, "globex")).cut_over == 0
+
+
 async def test_a_shop_without_items_is_expanded_and_no_more(shop_url: str) -> None:
     await migrate(shop_url)
     assert (await status(shop_url)).phase == "EXPANDED"
