@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.migration.support import migrate
 from tests.online.shop import fill
 from tests.online.support import migrate_live
 from tests.support import Connection, insert_item
@@ -17,6 +18,22 @@ def busy_template(make_template: MakeTemplate) -> str:
 def busy_url(copy_template: CopyTemplate, busy_template: str) -> str:
     """A fresh database with the shop of tests/online/shop.py, before any migration."""
     return copy_template(busy_template)
+
+
+async def fill_captured(connection: Connection, server_url: str) -> None:
+    await fill(connection)
+    await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+
+
+@pytest.fixture(scope="session")
+def captured_template(make_template: MakeTemplate, server_url: str) -> str:
+    return make_template(lambda connection: fill_captured(connection, server_url))
+
+
+@pytest.fixture
+def captured_url(copy_template: CopyTemplate, captured_template: str) -> str:
+    """A fresh database with the same shop, every item of which an atomic migration has copied."""
+    return copy_template(captured_template)
 
 
 async def fill_half_copied(connection: Connection, server_url: str) -> None:

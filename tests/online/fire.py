@@ -15,7 +15,7 @@ from tests.support import Connection, psql
 
 SELLERS = 3
 RECEIVERS = 2
-PAUSE_SECONDS = 0.03
+PAUSE_SECONDS = 0.05
 """At most, between two operations of a writer: so that the migration has a share of the processor, and of the locks."""
 
 Connect: TypeAlias = Callable[[str], Awaitable[tuple[Connection, Watch, Account, random.Random]]]

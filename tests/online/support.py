@@ -9,8 +9,9 @@ from migration.options import Options
 from migration.progress import Progress
 from tests.migration.support import engine_on, once_before, until
 
-SMALL = Options(chunk_size=5)
+SMALL = Options(chunk_size=8)
 """Small chunks: many locks, many commits, many chances to meet a writer."""
+LARGE = Options(chunk_size=50)
 COPIED = "SET items_copied"
 """The statement with which a chunk ends: what it copied is locked, and not committed."""
 

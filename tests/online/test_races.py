@@ -313,6 +313,48 @@ async def test_an_id_that_was_another_items_before_brings_nothing_of_it(half_cop
     await sound(half_copied_url)
 
 
+@pytest.mark.parametrize("isolation", STRICT)
+async def test_an_item_made_again_by_who_cannot_see_its_copy_is_kept_in_step_or_to_be_made_again(
+    half_copied_url: str, isolation: Isolation
+) -> None:
+    """It was copied and deleted since this transaction's snapshot."""
+    async with psql(half_copied_url) as legacy, psql(half_copied_url) as other:
+        await legacy.execute("DELETE FROM items WHERE id = 'mug'")
+        again = legacy.transaction(isolation=isolation)
+        await again.start()
+        await legacy.fetchval("SELECT count(*) FROM items")
+        await insert_item(other, "mug", quantityInStock=1)
+        await migrate_live(half_copied_url)
+        await other.execute("DELETE FROM items WHERE id = 'mug'")
+        try:
+            await insert_item(legacy, "mug", quantityInStock=4)
+            await again.commit()
+        except asyncpg.SerializationError:
+            await again.rollback()
+            await insert_item(legacy, "mug", quantityInStock=4)
+        assert await found(other, "mug") == Found(4, 4, 4)
+    await sound(half_copied_url)
+
+
+async def test_what_a_trigger_of_the_shop_makes_of_a_write_is_followed(half_copied_url: str) -> None:
+    """It writes the row once more, before the first write comes to our trigger."""
+    await migrate_live(half_copied_url)
+    async with psql(half_copied_url) as legacy:
+        await legacy.execute(
+            """
+            CREATE FUNCTION keep_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                UPDATE items SET "quantityInStock" = NEW."quantityInStock" - 1, notes = 'one kept' WHERE id = NEW.id;
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER keep_one AFTER UPDATE ON items
+            FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION keep_one();
+            """
+        )
+        await legacy.execute(SALE)
+        assert await found(legacy, "mug") == Found(6, 6, 6)
+    await sound(half_copied_url)
+
+
 # Before the copy, and beside it
 
 

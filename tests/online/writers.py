@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from migration.capture import TRIGGERS
 from tests.graphql_client import Client
 from tests.online import accounts
 from tests.online.accounts import LEGACY_COLUMNS, Account, Entry, Row, Written
@@ -22,10 +23,10 @@ from tests.support import Connection, insert
 PATIENCE = "20s"
 ROLLED_BACK = 0.08
 ISOLATIONS = ("READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+RECORDS = {"INSERT": "follow_inserted_items", "UPDATE": "follow_item", "DELETE": "follow_deleted_items"}
 TRIGGER_OF = {
-    "INSERT": "stockshift_follow_insert",
-    "UPDATE": "stockshift_follow_update",
-    "DELETE": "stockshift_follow_delete",
+    operation: next(name for name, trigger in TRIGGERS.items() if trigger.function == function)
+    for operation, function in RECORDS.items()
 }
 
 Operation = Callable[[], Awaitable[None]]
