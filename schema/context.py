@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.wal import Consistency
+from resolvers.driving import Driving
 from resolvers.polls import Polls
 from resolvers.reader import Reader
 from resolvers.selection import Selected
@@ -25,6 +26,7 @@ class Context:
     reader: Reader
     direct: AsyncEngine
     tasks: set[asyncio.Task[Any]]
+    driving: Driving
     selected: dict[str, Selected] = field(default_factory=dict)
     fault: Exception | None = None
     consistency: Consistency = field(default_factory=Consistency)
@@ -32,4 +34,4 @@ class Context:
 
     def anew(self) -> "Context":
         """For another operation of the same viewer."""
-        return Context(self.viewer, self.reader, self.direct, self.tasks, polls=self.polls)
+        return Context(self.viewer, self.reader, self.direct, self.tasks, self.driving, polls=self.polls)

@@ -47,6 +47,18 @@ class CreateBatchInput:
     )
 
 
+@strawberry.input(description="Where an item's column is NULL, what is chosen in its place is kept with the copy.")
+class StartMigrationInput:
+    chunkSize: int | None = strawberry.field(default=UNSET, description="The most items in one transaction.")
+    throttle: list[str] | None = strawberry.field(
+        default=UNSET, description="When to hold back: sleep=0.5, active=20, lag=5 (s), wal=50 (MB/s)."
+    )
+    nullCost: float | None = strawberry.field(default=UNSET, description="The cost of a unit, in USD.")
+    nullOrderDate: datetime | None = UNSET
+    nullStatus: Status | None = UNSET
+    itemIds: list[strawberry.ID] | None = strawberry.field(default=UNSET, description="Absent: all items.")
+
+
 @strawberry.input
 class RunVerificationInput:
     wait: bool | None = strawberry.field(default=True, description="False: answered at once, while it runs.")

@@ -8,17 +8,25 @@ from strawberry import UNSET
 from strawberry.types import Info
 
 from migration.read_source import set_read_source
+from migration.run import NoRun, Wanted, ask
 from migration.status import read_status
 from migration.verify import MigrationNotStarted
 from resolvers.create_batch import NewBatch, create_batch
-from resolvers.errors import ErrorCode, Forbidden, Refused, UserError
+from resolvers.errors import ErrorCode, Refused, UserError
 from resolvers.mutate import ReadBack, Result, mutate
 from resolvers.run_verification import run_verification
+from resolvers.start_migration import NewRun, require_everybody, resume_migration, start_migration, told
 from resolvers.viewer import Role
 from schema.context import Context
 from schema.enums import ReadSource
-from schema.inputs import CreateBatchInput, RunVerificationInput
-from schema.types import CreateBatchPayload, Migration, MigrationPayload, RunVerificationPayload
+from schema.inputs import CreateBatchInput, RunVerificationInput, StartMigrationInput
+from schema.types import (
+    CreateBatchPayload,
+    Migration,
+    MigrationPayload,
+    RunVerificationPayload,
+    StartMigrationPayload,
+)
 
 ContextInfo = Info[Context, Any]
 
@@ -52,8 +60,7 @@ async def run_verification_field(
 
 async def set_read_source_field(info: ContextInfo, source: ReadSource) -> MigrationPayload:
     context = info.context
-    if context.viewer.company is not None:
-        raise Forbidden("setReadSource changes what every company reads; use an admin's token for all companies")
+    require_everybody(context.viewer, "setReadSource")
 
     async def work(connection: AsyncConnection) -> Result:
         try:
@@ -66,8 +73,75 @@ async def set_read_source_field(info: ContextInfo, source: ReadSource) -> Migrat
     return await mutate(context.reader, context.viewer, selected, Role.ADMIN, work, context.consistency)
 
 
+async def start_migration_field(info: ContextInfo, input: StartMigrationInput | None = UNSET) -> StartMigrationPayload:
+    context = info.context
+    selected = context.selected[str(info.path.key)]
+    return await start_migration(
+        context.reader,
+        context.driving,
+        context.viewer,
+        selected,
+        context.consistency,
+        new_run(input) if input else None,
+        Migration.of,
+    )
+
+
+def new_run(input: StartMigrationInput) -> NewRun:
+    """What was left out, or given as null, is the default."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(input).items()
+        if value not in (None, UNSET)
+    }
+    return NewRun(**given)
+
+
+async def resume_migration_field(info: ContextInfo) -> MigrationPayload:
+    context = info.context
+    selected = context.selected[str(info.path.key)]
+    return await resume_migration(
+        context.reader, context.driving, context.viewer, selected, context.consistency, Migration.of
+    )
+
+
+async def pause_migration_field(info: ContextInfo) -> MigrationPayload:
+    return await _ask(info, "PAUSE")
+
+
+async def cancel_migration_field(info: ContextInfo) -> MigrationPayload:
+    return await _ask(info, "CANCEL")
+
+
+async def _ask(info: ContextInfo, wanted: Wanted) -> MigrationPayload:
+    context = info.context
+    selected = context.selected[str(info.path.key)]
+    require_everybody(context.viewer, selected.name)
+
+    async def work(connection: AsyncConnection) -> Result:
+        try:
+            await ask(connection, wanted, context.viewer.subject)
+        except NoRun as error:
+            raise told(error) from error
+        return {"migration": Migration.of(await read_status(connection, None))}
+
+    return await mutate(context.reader, context.viewer, selected, Role.ADMIN, work, context.consistency)
+
+
 @strawberry.type
 class Mutation:
     createBatch: CreateBatchPayload = strawberry.field(resolver=create_batch_field, description="STAFF and above.")
     runVerification: RunVerificationPayload = strawberry.field(resolver=run_verification_field, description="ADMIN.")
+    startMigration: StartMigrationPayload = strawberry.field(
+        resolver=start_migration_field, description="Begins a copy beside the shop, or goes on with one. ADMIN."
+    )
+    pauseMigration: MigrationPayload = strawberry.field(
+        resolver=pause_migration_field, description="Its driver stops at the end of its chunk. ADMIN."
+    )
+    resumeMigration: MigrationPayload = strawberry.field(
+        resolver=resume_migration_field, description="Drives a run on that is paused or was interrupted. ADMIN."
+    )
+    cancelMigration: MigrationPayload = strawberry.field(
+        resolver=cancel_migration_field, description="As pauseMigration, for good; what was copied stays. ADMIN."
+    )
     setReadSource: MigrationPayload = strawberry.field(resolver=set_read_source_field, description="ADMIN.")

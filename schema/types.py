@@ -305,7 +305,9 @@ class Migration:
     readSource: ReadSource
     items: int
     copied: int
+    cutOver: int = strawberry.field(description="Answered for by their batches alone.")
     heldBack: int = strawberry.field(description="Could not be copied; `stockshift plan` says why.")
+    drifted: int = strawberry.field(description="A legacy column was written, and the batches do not have it.")
     run: MigrationRun | None = strawberry.field(description="The latest; null when there was none.")
 
     @classmethod
@@ -315,7 +317,9 @@ class Migration:
             readSource=ReadSource(status.read_source),
             items=status.items,
             copied=status.copied,
+            cutOver=status.cut_over,
             heldBack=status.held_back,
+            drifted=status.drifted,
             run=None if status.run is None else MigrationRun.of(status.run),
         )
 
@@ -371,6 +375,12 @@ class CreateBatchPayload:
 @strawberry.type
 class RunVerificationPayload:
     verification: Verification | None
+    errors: list[UserError]
+
+
+@strawberry.type
+class StartMigrationPayload:
+    migration: Migration | None
     errors: list[UserError]
 
 

@@ -92,7 +92,7 @@ class View(GraphQL[Context | None, None]):
 
     def context_for(self, viewer: Viewer) -> Context:
         runtime = self.runtime
-        return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, polls=runtime.polls)
+        return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, runtime.driving, polls=runtime.polls)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context | None:
         """None: who opens a WebSocket says later whose it is."""

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import stamina
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -14,13 +15,18 @@ from db.errors import StockshiftError
 from db.read_pool import ReadPool
 from db.replica import Replica
 from db.url import DatabaseUrl
+from resolvers.driving import Driving
 from resolvers.polls import Polls
 from resolvers.reader import Reader
+from resolvers.run_verification import MOST_AT_ONCE
+from service.sessions import who
 from service.settings import Settings
 from service.signals import on_signal_to_stop
 
 NO_ANSWER = (StockshiftError, SQLAlchemyError, OSError)
 """What is raised when the database is away, or is no shop's."""
+DIRECT_CONNECTIONS = MOST_AT_ONCE + 3
+"""Each verification has one; who drives a run has its own, one for its heartbeat, and one that verifies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +38,7 @@ class Runtime:
 
     reader: Reader
     direct: AsyncEngine
+    driving: Driving
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     polls: Polls = field(default_factory=Polls)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -39,7 +46,9 @@ class Runtime:
 
 @asynccontextmanager
 async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtime]:
-    """Work that is under way at the end is cancelled; a verification then reads as interrupted."""
+    """Work that is under way at the end is cancelled; a verification then reads as interrupted, and so does a run of
+    the migration, until another process, or the next, drives it on."""
+    stamina.instrumentation.set_on_retry_hooks([])  # they log each retry; a run that waits says so in its row
     url = DatabaseUrl.parse(database_url)
     pooled = create_engine(
         url,
@@ -50,22 +59,26 @@ async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtim
     direct = create_engine(
         DatabaseUrl.parse(settings.direct_url or database_url),
         application_name="stockshift serve direct",
-        pool_size=2,
+        pool_size=DIRECT_CONNECTIONS,
         statement_timeout_ms=0,
     )
     reads = _reads(url, settings, settings.pool_size)
     replica = _replica(url, settings)
-    runtime = Runtime(Reader(pooled, reads, replica=replica, most_rows=settings.max_page), direct)
+    driving = Driving(direct, name=who(), lock_timeout_ms=settings.lock_timeout_ms)
+    runtime = Runtime(Reader(pooled, reads, replica=replica, most_rows=settings.max_page), direct, driving)
     async with AsyncExitStack() as stack:
         if replica is not None:
             await stack.enter_async_context(replica.watched())
         stack.enter_context(on_signal_to_stop(runtime.stopping.set))
+        watching = asyncio.create_task(driving.watch(pooled))
         try:
             yield runtime
         finally:
-            for task in runtime.tasks:
+            under_way = [watching, *runtime.tasks]
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*runtime.tasks, return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
+            await driving.close()
             await reads.close()
             await pooled.dispose()
             await direct.dispose()

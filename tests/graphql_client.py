@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from db.read_pool import ReadPool, Row
 from db.url import DatabaseUrl
+from resolvers.driving import Driving
 from resolvers.reader import Reader
 from resolvers.viewer import Role, Viewer
 from schema import build_schema
@@ -62,7 +63,7 @@ class Client:
     ) -> Answer:
         """Whatever comes of it; of a subscription the first answer."""
         tasks: set[Any] = set()
-        context = Context(viewer, self.reader, self.engine, tasks)
+        context = Context(viewer, self.reader, self.engine, tasks, Driving(self.engine, name="test"))
         schema = build_schema(self.reader.status_labels, **self.limits)
         if schema.is_subscription(query, operation):
             async with aclosing(await schema.stream(query, variables, context, operation_name=operation)) as answers:

@@ -52,7 +52,8 @@ class Client:
 
     def afresh(self) -> "Client":
         """The same caller of a service that has not looked at the database yet."""
-        runtime = Runtime(Reader(self.runtime.reader.engine, self.runtime.reader.reads), self.runtime.direct)
+        before = self.runtime
+        runtime = Runtime(Reader(before.reader.engine, before.reader.reads), before.direct, before.driving)
         return replace(self, http=http_to(self.app, runtime), runtime=runtime)
 
     async def post(self, body: bytes | Mapping[str, Any]) -> httpx.Response:

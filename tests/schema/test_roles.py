@@ -19,6 +19,10 @@ LEAST = {
     "Query.verifications": Role.MANAGER,
     "Mutation.createBatch": Role.STAFF,
     "Mutation.runVerification": Role.ADMIN,
+    "Mutation.startMigration": Role.ADMIN,
+    "Mutation.pauseMigration": Role.ADMIN,
+    "Mutation.resumeMigration": Role.ADMIN,
+    "Mutation.cancelMigration": Role.ADMIN,
     "Mutation.setReadSource": Role.ADMIN,
     "Subscription.migrationProgress": Role.MANAGER,
     "Subscription.verificationProgress": Role.MANAGER,
@@ -28,6 +32,7 @@ ARGUMENTS = {
     "Query.batch": '(id: "mug-2")',
     "Query.verification": '(id: "1")',
     "Mutation.createBatch": '(input: { itemId: "mug", quantity: 0 })',
+    "Mutation.startMigration": "(input: { chunkSize: 0 })",
     "Mutation.setReadSource": "(source: AUTO)",
     "Subscription.verificationProgress": '(id: "1")',
 }
