@@ -1,6 +1,7 @@
 """What the stages of an online run share: transactions that prove the lease, waits, and being told to stop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import tables
 from db.engine import connecting
 from migration import lease
-from migration.locks import EVERYBODY_WAITS, explain_lock, is_lock_refused
+from migration.locks import EVERYBODY_WAITS, explain_lock, holders, is_lock_refused
 from migration.options import Options
 from migration.progress import Progress, Report
 from migration.run import Wanted
@@ -21,6 +22,8 @@ from migration.transaction import settle
 
 RUN = tables.migration_run
 POLL_SECONDS = 0.5
+BUSY_ATTEMPTS = 5
+TURN_MS = 100
 
 
 class Stopped(Exception):
@@ -80,31 +83,48 @@ class Drive:
         self.report(Progress(self.stage, self.copied, max(self.copied, self.total), waiting, chunk))
 
     async def wait(self, seconds: float, why: str) -> None:
-        """Waits, saying what for. Raises Stopped."""
-        async with self.transaction() as connection:
-            await self.stop_if_told(connection)
-            await self.note(connection, waiting=why)
-        self.tell(waiting=why)
-        await asyncio.sleep(seconds)
+        """Waits, saying what for; who tells the driver to stop need not wait as long. Raises Stopped."""
+        end = time.monotonic() + seconds
+        while True:
+            async with self.transaction() as connection:
+                await self.stop_if_told(connection)
+                await self.note(connection, waiting=why)
+            self.tell(waiting=why)
+            left = end - time.monotonic()
+            await asyncio.sleep(max(0, min(left, POLL_SECONDS)))
+            if left <= POLL_SECONDS:
+                return
 
     async def having(self, locks: Mapping[str, str], steps: list[Step]) -> None:
         """Makes the steps in one transaction with these locks, by table.
 
-        A lock is never queued for: others would queue behind us. It is tried for, again and again, until it is there
-        for the taking; so whoever comes is served before us. Raises Stopped.
+        A lock is not queued for: others would queue behind us, and behind a long transaction they would stand still.
+        It is tried for, again and again, until it is there for the taking. Only where one short transaction follows
+        upon the other, so that it never is, we take our turn, for a moment. Raises Stopped.
         """
         if not steps:
             return
+        before: frozenset[str] = frozenset()
+        changed = 0
         async for attempt in stamina.retry_context(
             on=is_lock_refused, attempts=None, timeout=None, wait_initial=0.01, wait_max=1.0, wait_jitter=0.1
         ):
             if attempt.num > 1:
+                now = await holders(self.engine, locks)
+                changed = 0 if now & before else changed + 1
+                before = now
                 why = await explain_lock(self.engine, EVERYBODY_WAITS)
                 await self.wait(0, why.message)
             with attempt:
                 async with self.transaction() as connection:
-                    for table, mode in locks.items():
-                        await connection.exec_driver_sql(f"LOCK TABLE {table} IN {mode} MODE NOWAIT")
+                    turn = changed >= BUSY_ATTEMPTS
+                    await connection.exec_driver_sql(
+                        f"SET LOCAL lock_timeout = {TURN_MS if turn else self.lock_timeout_ms:d}"
+                    )
+                    for number, (table, mode) in enumerate(locks.items()):
+                        # Only for the first: while others are held, nothing is waited for.
+                        how = "" if turn and number == 0 else " NOWAIT"
+                        await connection.exec_driver_sql(f"LOCK TABLE {table} IN {mode} MODE{how}")
                     for step in steps:
                         await connection.exec_driver_sql(step.sql)
 

@@ -34,6 +34,17 @@ HOLDER = text(
 ).bindparams(driver=DRIVER_PREFIX)
 
 
+HOLDERS = text(
+    """
+    SELECT DISTINCT concat_ws(' ', l.virtualtransaction, a.xact_start) AS holder
+    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+    WHERE l.relation = ANY (SELECT to_regclass(t) FROM unnest(CAST(:tables AS text[])) AS t)
+      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+      AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+    """
+)
+
+
 class LockNotHad(StockshiftError):
     """Another session kept a table locked for longer than `STOCKSHIFT_LOCK_TIMEOUT_MS`; try again when it is done."""
 
@@ -62,6 +73,12 @@ async def lock_tables(
     await connection.exec_driver_sql(f"LOCK TABLE {first} IN {mode} MODE")
     for table in others:
         await connection.exec_driver_sql(f"LOCK TABLE {table} IN {WRITERS_WAIT} MODE NOWAIT")
+
+
+async def holders(engine: AsyncEngine, tables: Iterable[str]) -> frozenset[str]:
+    """The transactions that have a lock on one of the tables now."""
+    async with engine.connect() as connection:
+        return frozenset((await connection.execute(HOLDERS, {"tables": list(tables)})).scalars())
 
 
 async def explain_lock(engine: AsyncEngine, mode: str) -> StockshiftError:
