@@ -93,5 +93,6 @@ def taken(item: FromClause, chosen: Chosen) -> ColumnElement[Any]:
         return cast(null(), JSONB)
     pairs: list[ColumnElement[Any]] = []
     for name, column in CHOOSABLE.items():
-        pairs += [literal(name, Text), case((item.c[column].is_(null()), chosen[name]))]
+        value = func.jsonb_extract_path(chosen, literal(name, Text))  # a subscript would be part of a cast's type
+        pairs += [literal(name, Text), case((item.c[column].is_(null()), value))]
     return func.nullif(func.jsonb_strip_nulls(func.jsonb_build_object(*pairs)), cast(literal("{}", Text), JSONB))

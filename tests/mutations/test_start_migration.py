@@ -160,13 +160,14 @@ async def test_a_run_is_paused_and_goes_on_as_the_same_run(client: Client, items
 
 
 async def test_another_process_pauses_and_resumes_it(client: Client, items_url: str) -> None:
-    async with serving(items_url) as other, holding(items_url):
-        await done(client, START)
-        await done(other, told("pauseMigration"))
-        await becomes(client, "PAUSED")
-        assert (await done(other, told("resumeMigration")))["state"] == "RUNNING"
-        assert (await refused(client, START))["code"] == "MIGRATION_RUNNING"
-    await becomes(client, "FINISHED")
+    async with serving(items_url) as other:
+        async with holding(items_url):
+            await done(client, START)
+            await done(other, told("pauseMigration"))
+            await becomes(client, "PAUSED")
+            assert (await done(other, told("resumeMigration")))["state"] == "RUNNING"
+            assert (await refused(client, START))["code"] == "MIGRATION_RUNNING"
+        await becomes(client, "FINISHED")
 
 
 async def test_a_cancelled_run_keeps_what_it_copied_and_the_next_is_another(client: Client, items_url: str) -> None:
