@@ -129,12 +129,39 @@ def test_an_empty_database_is_no_shop(empty_database_url: str) -> None:
         (["demo", "--items", "many"], "'many' is not a valid integer"),
         (["serve", "--port", "http"], "'http' is not a valid integer"),
         (["verify", "--json", "-", "--csv", "-"], "cannot share stdout"),
+        (["migrate", "--atomic", "--online"], "--atomic and --online exclude each other"),
+        (["migrate", "--atomic", "--chunk-size", "5"], "--atomic is one transaction"),
+        (["migrate", "--atomic", "--throttle", "sleep=1"], "--atomic is one transaction"),
+        (["migrate", "--pause", "--cancel"], "--pause and --cancel exclude each other"),
+        (["migrate", "--pause", "--chunk-size", "5"], "--pause takes no other option"),
+        (["migrate", "--resume", "--items", "item-1"], "the items it was begun for"),
+        (["migrate", "--chunk-size", "0"], "0 is not in the range"),
+        (["migrate", "--items", "--yes"], "'--items' requires an argument"),
+        (["migrate", "item-1"], "unexpected extra argument"),
     ],
 )
 def test_bad_usage_is_one_line_that_names_the_help(command: Command, arguments: list[str], words: str) -> None:
     done = command(*arguments)
     assert words in said(done, 2)
     assert "--help`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--null-cost", "nan"], "'nan' is no cost; give a number from 0 to 1000000000000"),
+        (["--null-cost=-1"], "'-1' is no cost"),
+        (["--null-cost", "1e13"], "'1e13' is no cost"),
+        (["--null-order-date", "tomorrow"], "'tomorrow' is no order date; give `today`"),
+        (["--null-order-date", "2026-02-30"], "'2026-02-30' is no order date"),
+        (["--null-order-date", "2026-01-01T00:00:00.1234"], "is no order date"),
+        (["--throttle", "speed=1"], "'speed=1' is no throttle; give one of sleep, lag, active, wal"),
+    ],
+)
+def test_what_a_migration_cannot_take_is_told_before_anything_is_connected(
+    command: Command, arguments: list[str], words: str
+) -> None:
+    assert words in said(command("migrate", *arguments, "--database-url", NOBODY), 2)
 
 
 def test_a_variable_with_a_typo_stops_every_command(shop_url: str) -> None:
@@ -190,10 +217,16 @@ def test_plan_names_each_step_and_writes_nothing(shop_url: str) -> None:
 def test_status_counts_as_json_for_programs(shop_url: str) -> None:
     add_items(shop_url, 7)
     expected = {"phase": "NOT_STARTED", "read_source": "AUTO", "items": 7, "copied": 0, "held_back": 0}
+    expected |= {"cut_over": 0, "drifted": 0, "run": None}
     assert json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout) == expected
     assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
     done = json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout)
-    assert done == expected | {"phase": "DUAL_RUN", "copied": 7}
+    run = done.pop("run")
+    assert done == {name: value for name, value in expected.items() if name != "run"} | {
+        "phase": "DUAL_RUN",
+        "copied": 7,
+    }
+    assert (run["kind"], run["state"], run["items_total"], run["items_copied"]) == ("atomic", "FINISHED", 7, 7)
 
 
 def test_the_read_source_is_changed_for_everybody(shop_url: str) -> None:

@@ -149,16 +149,15 @@ def test_a_second_run_has_nothing_to_do(shop_url: str) -> None:
     assert [tuple(row) for row in execute(shop_url, OPENING)] == [(30, 30)]
 
 
-def test_many_items_want_the_word_atomic(shop_url: str) -> None:
+@pytest.mark.parametrize(("word", "kind"), [([], "online"), (["--atomic"], "atomic")])
+def test_many_items_are_copied_beside_the_shop_unless_another_way_is_asked_for(
+    shop_url: str, word: list[str], kind: str
+) -> None:
     add_items(shop_url, 100_001)
-    done = stockshift("migrate", "--yes", env=variables(shop_url))
-    assert done.returncode == 1
-    assert "add --atomic" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert execute(shop_url, "SELECT to_regclass('stock_batches') AS made")[0]["made"] is None
-    done = stockshift("migrate", "--yes", "--atomic", env=variables(shop_url))
+    done = stockshift("migrate", "--yes", *word, env=variables(shop_url))
     assert done.returncode == 0, done.stderr
     assert "Copied 100001 items" in done.stdout
+    assert [row["kind"] for row in execute(shop_url, "SELECT kind FROM stockshift.migration_run")] == [kind]
 
 
 class Copying:
