@@ -16,11 +16,13 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Proxy:
     """`url` leads through it. The answer to the first message with `words`, once they are set, is not passed on.
 
-    `turns` counts how often the client spoke and then waited for an answer.
+    Nor is the message itself, unless it `arrives`. `turns` counts how often the client spoke and then waited for an
+    answer.
     """
 
     url: str
     words: bytes | None = None
+    arrives: bool = True
     turns: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,6 +46,9 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
             while data := await client.read(65_536):
                 if proxy.words is not None and proxy.words in data:
                     deaf, proxy.words = True, None
+                    if not proxy.arrives:
+                        proxy.hung_up.set()
+                        return
                 proxy.turns += 1
                 to_server.write(data)
 

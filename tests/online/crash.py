@@ -5,7 +5,7 @@ statements are counted as they leave.
 """
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -91,18 +91,21 @@ class Course:
             event.remove(engine.sync_engine, "commit", commit)
 
 
+COMPILED: dict[Any, Any] = {}
+"""Statements, which another engine would compile anew: most of what a driver here would do."""
 NOWHERE: Point = (len(STAGES), 0)
 
 
 async def drive(url: str, course: Course) -> Outcome:
-    async with engine_on(url) as engine:
+    async with engine_on(url) as made:
+        engine = made.execution_options(compiled_cache=COMPILED)
         with course.along(engine):
             return await migrate_online(
                 engine, driver=DRIVER, requested_by="somebody", options=SMALL, progress=course.report
             )
 
 
-def ignore(_connection: Any, _commit: bool) -> None: ...  # noqa: FBT001 - an Arrive
+def ignore(_connection: Any, _commit: bool) -> None: ...
 
 
 class Killed(BaseException):
@@ -126,14 +129,14 @@ class Hurts:
         """The URL by which the driver reaches the database."""
         yield self.url
 
-    def arrive(self, connection: Any, commit: bool) -> None:  # noqa: FBT001 - an Arrive
+    def arrive(self, connection: Any, commit: bool) -> None:
         raise NotImplementedError
 
 
 class Kills(Hurts):
     """As kill -9 does: nothing is sent any more, and the server rolls back. Real ones: tests/online/crash_driver.py."""
 
-    def arrive(self, connection: Any, commit: bool) -> None:  # noqa: ARG002, FBT001
+    def arrive(self, connection: Any, commit: bool) -> None:
         if not self.done:
             self.trade()
         self.done = True
@@ -143,7 +146,7 @@ class Kills(Hurts):
 class Terminates(Hurts):
     """The server ends the session, as an administrator or a failover does."""
 
-    def arrive(self, connection: Any, commit: bool) -> None:  # noqa: ARG002, FBT001
+    def arrive(self, connection: Any, commit: bool) -> None:
         if self.done:
             return
         self.done = True
@@ -163,7 +166,7 @@ class Cuts(Hurts):
         async with proxy_to(self.url) as self.proxy:
             yield self.proxy.url
 
-    def arrive(self, connection: Any, commit: bool) -> None:  # noqa: ARG002, FBT001
+    def arrive(self, connection: Any, commit: bool) -> None:
         if self.done or not commit:
             return
         self.done = True
@@ -180,7 +183,7 @@ class Asks(Hurts):
 
     wanted: Wanted = "PAUSE"
 
-    def arrive(self, connection: Any, commit: bool) -> None:  # noqa: ARG002, FBT001
+    def arrive(self, connection: Any, commit: bool) -> None:
         if self.done:
             return
         self.trade()
@@ -198,6 +201,15 @@ class Asks(Hurts):
 
 class Cancels(Asks):
     wanted = "CANCEL"
+
+
+async def driven(hurts: Hurts, point: Point) -> Outcome | None:
+    """None: it was killed, or lost its connection and said so."""
+    async with hurts.way() as url:
+        try:
+            return await drive(url, Course(point, hurts.arrive))
+        except (Killed, ConnectionLost, ConnectionFailed):
+            return None
 
 
 async def unlocked(shop: Connection) -> bool:
@@ -250,15 +262,18 @@ class Life:
         """Drives until `point`; None: the driver did not come to an end of its own."""
         async with psql(self.url, application_name="the shop") as shop:
             hurts = kind(self.url, shop)
-            async with hurts.way() as url:
-                try:
-                    outcome = await drive(url, Course(point, hurts.arrive))
-                except (Killed, ConnectionLost, ConnectionFailed):
-                    outcome = None
+            outcome = await driven(hurts, point)
+            if kind is Cancels and hurts.done and outcome is not None and outcome.run != self.run:
+                self.run = None  # it was cancelled before this driver took it over
             await self.follow_up(shop, outcome)
             if outcome is not None and issubclass(kind, Asks) and hurts.done:
                 assert outcome.state in (STOPPED[kind.wanted], "FINISHED")
         return outcome
+
+    async def follow_up_on_dead(self) -> None:
+        """After a driver that was a process of its own, or whose server died."""
+        async with psql(self.url, application_name="the shop") as shop:
+            await self.follow_up(shop, None)
 
     async def follow_up(self, shop: Connection, outcome: Outcome | None) -> None:
         """What holds at any time, and a dead driver's lease is made old."""
@@ -271,6 +286,7 @@ class Life:
             assert self.run in (None, run.id), f"run {self.run} was not gone on with, but {run.id} begun"
             self.run = run.id if run.unfinished else None
             assert await disagreements_within(shop) == []
+        if await shop.fetchval("SELECT to_regclass('stockshift.driver') IS NOT NULL"):
             await shop.execute("UPDATE stockshift.driver SET beat_at = beat_at - interval '1 hour'")
 
     async def finish(self) -> None:

@@ -1,19 +1,30 @@
 """Killed at any point, a migration is gone on with, and nothing is lost or doubled (R14, R15, R27, R28).
 
-A life of a migration has five such points, drawn by its seed. STOCKSHIFT_TEST_EXAMPLES says how many lives there are.
+A life of a migration has five such points, drawn by its seed; together they are some 200. STOCKSHIFT_TEST_EXAMPLES says
+how many lives there are, seven to each of its units: 8 if it is not set. With 100 or more a driver is killed before
+every single statement, too.
 """
 
 import os
 import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import asyncpg
 import pytest
 
-from tests.conftest import CopyTemplate, MakeTemplate, administer, database_on
+from migration.locks import MigrationRunning
+from migration.online import Outcome
+from tests.conftest import CopyTemplate, MakeTemplate, database_on
 from tests.migration.support import structure
 from tests.online import crash
 from tests.online.crash import (
+    DRIVER,
     NOWHERE,
+    STAGES,
     Asks,
     Cancels,
     Course,
@@ -25,13 +36,17 @@ from tests.online.crash import (
     Point,
     Terminates,
     drive,
+    driven,
     ignore,
     whole,
 )
-from tests.support import psql
+from tests.online.doomed_server import DoomedServer, KillsServer, StopsServer, doomed_server
+from tests.online.support import migrate_live
+from tests.support import connect_arguments, psql
 
 EXAMPLES = int(os.environ.get("STOCKSHIFT_TEST_EXAMPLES", "8"))
 POINTS = 5
+MANY = 100
 KINDS: tuple[type[Hurts], ...] = (Kills, Kills, Terminates, Cuts, CutsBefore, Asks, Cancels)
 
 
@@ -79,8 +94,109 @@ async def straight_on(server: str, template: str) -> Straight:
 
 @pytest.mark.parametrize("seed", range(EXAMPLES * 9 // 2))
 async def test_a_driver_that_is_hurt_at_any_point_loses_nothing(crash_url: str, straight: Straight, seed: int) -> None:
-    chance = random.Random(seed)
-    life = Life(crash_url, chance, straight.structure)
-    for point in sorted(chance.sample(straight.points, POINTS)):
-        await life.hurt(chance.choice(KINDS), point)
+    life = Life(crash_url, random.Random(seed), straight.structure)  # noqa: S311 - it is to be the same again
+    for point in sorted(life.chance.sample(straight.points, POINTS)):
+        await life.hurt(life.chance.choice(KINDS), point)
     await life.finish()
+
+
+@pytest.mark.skipif(EXAMPLES < MANY, reason="takes minutes: STOCKSHIFT_TEST_EXAMPLES=100 or more")
+@pytest.mark.parametrize("stage", range(len(STAGES)), ids=STAGES)
+async def test_a_driver_that_is_killed_before_any_statement_loses_nothing(
+    copy_template: CopyTemplate, crash_template: str, straight: Straight, stage: int
+) -> None:
+    for number, point in enumerate(straight.points):
+        if point[0] == stage:
+            life = Life(copy_template(crash_template), random.Random(number), straight.structure)  # noqa: S311
+            assert await life.hurt(Kills, point) is None
+            await life.finish()
+
+
+async def test_of_a_driver_that_died_a_moment_ago_the_next_is_told(crash_url: str) -> None:
+    """It may be alive: nobody can tell yet. Then it is known to be dead, and its run is gone on with."""
+    async with psql(crash_url) as shop:
+        hurts = Kills(crash_url, shop)
+        assert await driven(hurts, (STAGES.index("copy"), 20)) is None
+        dead = await shop.fetchrow(
+            """
+            SELECT (SELECT max(id) FROM stockshift.migration_run) AS run,
+                   to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since FROM stockshift.driver
+            """
+        )
+        assert dead is not None
+        for place, where in (("command", ""), ("service", " inside the service")):
+            await shop.execute("UPDATE stockshift.driver SET place = $1", place)
+            with pytest.raises(MigrationRunning) as refused:
+                await migrate_live(crash_url)
+            told = f"{DRIVER} drives a migration of this database{where} since {dead['since']} UTC, last heard of "
+            assert refused.value.message.startswith(told)
+        await shop.execute("UPDATE stockshift.driver SET beat_at = clock_timestamp() - interval '30 s'")
+        outcome = await migrate_live(crash_url)
+        assert outcome.run == dead["run"]
+        await whole(shop, outcome)
+
+
+@pytest.fixture(scope="module")
+def drivers() -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "tests.online.crash_driver"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.communicate()
+
+
+def killed_at(drivers: "subprocess.Popen[str]", url: str, point: Point) -> int:
+    """A driver is started, and kills itself at `point`: how it ended."""
+    assert drivers.stdin is not None
+    assert drivers.stdout is not None
+    drivers.stdin.write(f"{url} {point[0]} {point[1]}\n")
+    drivers.stdin.flush()
+    return int(drivers.stdout.readline())
+
+
+@pytest.mark.parametrize("seed", range(max(1, EXAMPLES // 2)))
+async def test_a_driver_that_is_killed_loses_nothing(
+    crash_url: str, straight: Straight, drivers: "subprocess.Popen[str]", seed: int
+) -> None:
+    """The process itself, by kill -9."""
+    life = Life(crash_url, random.Random(seed), straight.structure)  # noqa: S311
+    ends = []
+    for point in sorted(life.chance.sample(straight.points, POINTS)):
+        ends.append(killed_at(drivers, crash_url, point))
+        await life.follow_up_on_dead()
+    assert ends == [-signal.SIGKILL] * POINTS
+    await life.finish()
+
+
+@pytest.fixture(scope="module")
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoomedServer]:
+    folder = tmp_path_factory.mktemp("doomed")
+    for parent in (folder, *folder.parents[:3]):  # root's server runs as another user, who must reach it
+        parent.chmod(0o755)
+    with doomed_server(folder) as server:
+        yield server
+
+
+@pytest.mark.parametrize("seed", range(max(1, EXAMPLES // 4)))
+async def test_a_server_that_is_killed_loses_nothing(doomed: DoomedServer, straight: Straight, seed: int) -> None:
+    """PostgreSQL itself, by kill -9 and `-m immediate`."""
+    async with psql(doomed.server.url()) as administrator:
+        await administrator.execute(f"CREATE DATABASE shop_{seed} TEMPLATE template0")
+    url = doomed.server.url(f"shop_{seed}")
+    async with psql(url) as shop:
+        await crash.fill(shop)
+    life = Life(url, random.Random(seed), straight.structure)  # noqa: S311
+    for point in sorted(life.chance.sample(straight.points, POINTS)):
+        assert await doom(doomed, life.chance.choice((KillsServer, StopsServer)), url, point) is None
+        doomed.restart()
+        await life.follow_up_on_dead()
+    await life.finish()
+
+
+async def doom(server: DoomedServer, kind: type[KillsServer], url: str, point: Point) -> Outcome | None:
+    shop = await asyncpg.connect(**connect_arguments(url))
+    hurts = kind(url, shop)
+    hurts.server = server
+    try:
+        return await driven(hurts, point)
+    finally:
+        shop.terminate()
