@@ -25,6 +25,7 @@ from service import endings, migrating, terminal
 from service.database import Database, chosen_database
 from service.demo import run_demo
 from service.migrating import Asked
+from service.prisma import prisma_snippet
 from service.server import listening, run_server
 from service.sessions import engine_for, who
 from service.settings import load_settings
@@ -219,9 +220,14 @@ def token(role: str, company: str | None, ttl: str, subject: str) -> None:
 
 
 @cli.command("schema", short_help="Print the schema (SDL).")
-def schema_command() -> None:
-    """Print the schema (SDL)."""
-    click.echo(build_schema().as_str())
+@click.option("--prisma", is_flag=True, help="Print what your schema.prisma needs instead.")
+def schema_command(prisma: bool) -> None:
+    """Print the schema (SDL).
+
+    With --prisma: the model of the batches and the lines for your own models, so that `prisma db push` finds a
+    migrated database in sync with your schema.prisma instead of dropping what it does not know.
+    """
+    click.echo(prisma_snippet() if prisma else build_schema().as_str(), nl=not prisma)
 
 
 @cli.command(short_help="Serve GraphQL.")
