@@ -117,11 +117,18 @@ class Account:
     def commit(self, entries: Iterable[Entry], written: Iterable[Written]) -> None:
         for entry in entries:
             self.entries.append(entry)
-            if isinstance(entry, ItemRenamed):  # the records of an item go with it to its new id
-                for one in self.written:
-                    if one.item_id == entry.old:
-                        one.item_id = entry.new
+            if isinstance(entry, ItemRenamed):
+                self._rename(entry.old, entry.new)
         self.written.extend(written)
+
+    def _rename(self, old: str, new: str) -> None:
+        """The records of an item go with it to its new id; those of one that had that id before, and is gone, do not
+        get mixed with them."""
+        for one in self.written:
+            if one.item_id == new:
+                one.item_id = f"{new} (deleted)"
+            elif one.item_id == old:
+                one.item_id = new
 
 
 @dataclass
