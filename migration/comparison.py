@@ -1,13 +1,26 @@
 """The query that sets both systems side by side: one row an item, and what it says of it.
 
 Quantities are summed before they are joined, so no join can multiply them (R22).
+
+| outcome | meaning |
+|---|---|
+| MATCH | the opening batch equals the legacy columns |
+| NOTHING_TO_COPY | not copied, and not to be: answered from the legacy columns |
+| CUT_OVER | the batches are the truth; what the legacy columns say is compared no more |
+| HELD_BACK | it cannot be copied as it stands |
+| NOT_YET_COPIED | no run of all items finished yet, or it was inserted or written since the last one began |
+| NOT_COPIED | it could have been copied, and nothing recorded says why it was not |
+| others | causes in migration/mismatches.py |
 """
+
+from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     FromClause,
+    ScalarSelect,
     Select,
+    Subquery,
     Text,
     and_,
     case,
@@ -19,56 +32,32 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     true,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by, array
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.candidates import candidates, differing, opening_values, status_text, unwanted
+from migration.candidates import candidates, differing, unwanted
 
-MATCHING = ("MATCH", "NOTHING_TO_COPY")
-CAUSES = {
-    "OPENING_BATCH_LOST": "the opening batch was deleted, or given to another item, or the item itself was deleted"
-    " and made again",
-    "NOT_COPIED": "the item was not copied: it is new, or became copyable, since the migration",
-    "BATCHES_WITHOUT_COPY": "the item has batches but was never copied, so its legacy stock is hidden",
-    "COPIED_TWICE": "a second batch has the item's own time of creation: the item was copied twice",
-}
-REPAIRS = {
-    "OPENING_BATCH_LOST": "put the opening batch back from the copy ledger",
-    "NOT_COPIED": "run `stockshift migrate` again: it copies what is new",
-    "BATCHES_WITHOUT_COPY": "leave one batch that equals the item, or none; then run `stockshift migrate` again",
-}
+MATCHING = ("MATCH", "NOTHING_TO_COPY", "CUT_OVER")
+APART = ("HELD_BACK", "NOT_YET_COPIED")
+"""Neither a match nor a mismatch: answered from the legacy columns, and it is known why."""
+WRITES = ("INSERT", "UPDATE", "UNREADABLE")
+"""The recorded operations that leave an item as it is now."""
 EXAMPLES = 5
 
 
 def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int | None, int, list[str], str]:
-    """One row an item: `legacy` and `batches` quantities, `received` since the copy, differing `fields`, `outcome`."""
+    """One row an item: `legacy` and `batches` quantities, what of their difference is `explained`, differing `fields`,
+    `outcome`."""
     item = shape.relation(tables.items, "item")
     ledger = shape.relation(tables.copy_ledger, "ledger")
     opening = shape.relation(tables.stock_batches, "opening")
-    batch = shape.relation(tables.stock_batches, "batch")
-    known = shape.relation(tables.copy_ledger, "known")
-    source = shape.relation(tables.items, "source")
-    candidate = candidates(shape, shape.relation(tables.items, "uncopied")).subquery("candidate")
-    is_opening = func.coalesce(known.c.item_id == batch.c.itemId, false())
-    no_opening = known.c.batch_id.is_(null())
-    stock = (
-        select(
-            batch.c.itemId,
-            func.sum(batch.c.quantity).label("quantity"),
-            func.coalesce(func.sum(batch.c.quantity).filter(~is_opening), 0).label("received"),
-            # A batch that is received is created then; only a copy is as old as its item.
-            func.bool_or(and_(no_opening, batch.c.createdAt == source.c.createdAt)).label("twice"),
-        )
-        .join(source, source.c.id == batch.c.itemId)
-        .outerjoin(known, known.c.batch_id == batch.c.id)
-        .group_by(batch.c.itemId)
-        .subquery("stock")
-    )
+    stock = _stock(shape)
+    candidate = candidates(shape, shape.relation(tables.items, "uncopied")).cte("candidate", nesting=True)
+    written = _written_since(shape, candidate)
     differs = [
         case((differs, literal(name, Text)), else_=null())
         for name, differs in differing(opening, item, ledger.c.choices).items()
@@ -76,16 +65,18 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
     fields = func.array_remove(array(differs), null())
     copied = ledger.c.item_id.is_not(null())
     outcome = case(
-        (and_(copied, opening.c.id.is_(null())), "OPENING_BATCH_LOST"),
         (and_(copied, stock.c.twice), "COPIED_TWICE"),
+        (ledger.c.cut_over_at.is_not(null()), "CUT_OVER"),
+        (and_(copied, opening.c.id.is_(null())), "OPENING_BATCH_LOST"),
         (and_(copied, func.cardinality(fields) > 0), "FIELDS_DIFFER"),
         (copied, "MATCH"),
         (stock.c.itemId.is_not(null()), "BATCHES_WITHOUT_COPY"),
         (unwanted(item), "NOTHING_TO_COPY"),
         (candidate.c.reason.is_not(null()), "HELD_BACK"),
+        (or_(_last_run().is_(null()), written.c.item_id.is_not(null())), "NOT_YET_COPIED"),
         else_="NOT_COPIED",
     )
-    return (
+    each = (
         select(
             item.c.id.label("item_id"),
             item.c.name.label("item_name"),
@@ -100,79 +91,69 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
         .outerjoin(opening, and_(opening.c.id == ledger.c.batch_id, opening.c.itemId == item.c.id))
         .outerjoin(stock, stock.c.itemId == item.c.id)
         .outerjoin(candidate, candidate.c.id == item.c.id)
+        .outerjoin(written, written.c.item_id == item.c.id)
         .where(true() if company is None else item.c.companyId == company)
+    ).subquery("each")
+    explained = case(
+        (each.c.outcome == "CUT_OVER", func.coalesce(each.c.batches, 0) - each.c.legacy),
+        (each.c.outcome.in_([*APART, "NOTHING_TO_COPY"]), -each.c.legacy),
+        (each.c.outcome == "BATCHES_WITHOUT_COPY", 0),
+        else_=each.c.received,
+    )
+    return select(
+        each.c.item_id,
+        each.c.item_name,
+        each.c.legacy,
+        each.c.batches,
+        cast(explained, BigInteger).label("explained"),
+        each.c.fields,
+        each.c.outcome,
     )
 
 
-def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[int, str]:
-    """The mismatches, each with its likely cause and a proposed repair, as rows of `verification_mismatch`."""
-    item = shape.relation(tables.items, "listed_item")
-    ledger = shape.relation(tables.copy_ledger, "listed_ledger")
-    opening = shape.relation(tables.stock_batches, "listed_opening")
-    now = func.row_to_json(text("listed_item"))
-    values = opening_values(item, ledger.c.choices) | {"status": status_text(item, ledger.c.choices)}
-    differs = differing(opening, item, ledger.c.choices)
-    written = {
-        name: func.json_extract_path_text(now, column).is_distinct_from(
-            func.json_extract_path_text(ledger.c.original, column)
-        )
-        for name, column in tables.COMPARED_COLUMNS.items()
-    }
-    legacy_changed = or_(*[and_(differs[name], written[name]) for name in differs])
-    batch_changed = or_(*[and_(differs[name], ~written[name]) for name in differs])
-    changes = [
-        case((differs[name], func.format("%s %s -> %s", name, _shown(opening.c[name]), _shown(values[name]))))
-        for name in differs
-    ]
-    second = shape.relation(tables.stock_batches, "second")
-    known = shape.relation(tables.copy_ledger, "known_second")
-    seconds = (
-        select(func.string_agg(second.c.id, aggregate_order_by(literal(", ", Text), second.c.id)))
-        .where(
-            second.c.itemId == item.c.id,
-            second.c.createdAt == item.c.createdAt,
-            ~exists().where(known.c.batch_id == second.c.id),
-        )
-        .scalar_subquery()
-    )
-    outcome = compared.c.outcome
-    cause = case(
-        *[(outcome == key, value) for key, value in CAUSES.items()],
-        (
-            and_(legacy_changed, batch_changed),
-            "the legacy columns and the opening batch were both changed after the copy",
-        ),
-        (legacy_changed, "the legacy columns were written after the copy"),
-        else_="the opening batch was changed after the copy",
-    )
-    repair = case(
-        *[(outcome == key, value) for key, value in REPAIRS.items()],
-        (outcome == "COPIED_TWICE", func.format("delete batch %s", seconds)),
-        else_=func.format("set batch %s to the legacy columns: %s", opening.c.id, func.concat_ws(", ", *changes)),
-    )
+def _stock(shape: Shape) -> Subquery:
+    """By item: units in its batches, `received` beside the opening batch, and whether it was copied `twice`."""
+    batch = shape.relation(tables.stock_batches, "batch")
+    known = shape.relation(tables.copy_ledger, "known")
+    source = shape.relation(tables.items, "source")
+    is_opening = func.coalesce(known.c.item_id == batch.c.itemId, false())
+    no_opening = known.c.batch_id.is_(null())
     return (
         select(
-            literal(verification_id, BigInteger),
-            func.row_number().over(order_by=compared.c.item_id),
-            compared.c.item_id,
-            compared.c.item_name,
-            compared.c.legacy,
-            compared.c.batches,
-            func.coalesce(compared.c.batches, 0) - compared.c.legacy,
-            compared.c.fields,
-            cause,
-            repair,
+            batch.c.itemId,
+            func.sum(batch.c.quantity).label("quantity"),
+            func.coalesce(func.sum(batch.c.quantity).filter(~is_opening), 0).label("received"),
+            # A batch that is received is created then; only a copy is as old as its item.
+            func.bool_or(and_(no_opening, batch.c.createdAt == source.c.createdAt)).label("twice"),
         )
-        .select_from(compared)
-        .join(item, item.c.id == compared.c.item_id)
-        .outerjoin(ledger, ledger.c.item_id == compared.c.item_id)
-        .outerjoin(opening, opening.c.id == ledger.c.batch_id)
-        .where(outcome.not_in([*MATCHING, "HELD_BACK"]))
+        .join(source, source.c.id == batch.c.itemId)
+        .outerjoin(known, known.c.batch_id == batch.c.id)
+        .group_by(batch.c.itemId)
+        .subquery("stock")
     )
 
 
-def _shown(value: ColumnElement[object]) -> ColumnElement[str]:
-    return func.coalesce(cast(value, Text), "NULL")
+def _last_run() -> ScalarSelect[datetime | None]:
+    """When the last run of all items began that finished; NULL if none did.
+
+    What is written while a run sweeps up, and after, is for the next one: so it is the beginning that counts.
+    """
+    run = tables.migration_run.alias("run")
+    some_items = func.jsonb_array_length(run.c.options["items"]) > 0
+    finished = run.c.state == "FINISHED"
+    return select(func.max(run.c.started_at)).where(finished, some_items.is_not(true())).scalar_subquery()
+
+
+def _written_since(shape: Shape, candidate: FromClause) -> Subquery:
+    """The items among the candidates that were inserted, or written, since the last run began."""
+    write = shape.relation(tables.legacy_write, "recent")
+    return (
+        select(write.c.item_id)
+        .join(candidate, candidate.c.id == write.c.item_id)
+        .where(write.c.at >= _last_run(), write.c.operation.in_(WRITES))
+        .group_by(write.c.item_id)
+        .subquery("written")
+    )
 
 
 def dangling(shape: Shape, company: str | None) -> dict[str, Select[str]]:

@@ -26,7 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import load_shape
-from migration.verify import LOCK_SPACE, Check
+from migration.checks import Check
+from migration.verify import LOCK_SPACE
 
 GRACE = timedelta(seconds=10)
 """A report that is RUNNING has its lock after this long, unless whoever made it is gone."""

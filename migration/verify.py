@@ -1,7 +1,7 @@
 """Verification: both systems compared item by item, in one snapshot, the report kept (R19-R23).
 
-An item *matches* when its opening batch equals its legacy columns. Batches received since explain a difference; they
-are no mismatch.
+An item *matches* when its opening batch equals its legacy columns. Batches received since explain a difference, and so
+does being new, or cut over; they are no mismatch. So nothing is wrong with a copy that is under way.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     Text,
-    and_,
     case,
     cast,
     func,
     insert,
+    null,
     or_,
     select,
     text,
@@ -26,14 +26,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
 from db.errors import StockshiftError
-from db.indexes import BATCH_INDEXES
 from db.shape import Shape, load_shape
-from migration.candidates import Among, everything, opening_values
-from migration.comparison import CAUSES, MATCHING, comparison, count_named, dangling, listing
-from migration.expand import existing, indexes_to_make, keys_to_add, rendered, tables_to_make
+from migration.candidates import Among, candidates, everything, opening_values
+from migration.checks import Check, all_in_place, drifted, none_found, unbalanced
+from migration.choices import Chosen
+from migration.comparison import APART, MATCHING, comparison, dangling
+from migration.expand import rendered
 from migration.failures import explained
+from migration.mismatches import CAUSES, listing
 from migration.transaction import one_snapshot, settle
 
+NOT_YET = "answered from their legacy columns until `stockshift migrate` is run again"
 LOCK_SPACE = 0x57C5
 """The advisory locks of running verifications: (LOCK_SPACE, id). A RUNNING report without its lock was interrupted."""
 
@@ -43,21 +46,14 @@ class MigrationNotStarted(StockshiftError):
 
 
 @dataclass(frozen=True)
-class Check:
-    name: str
-    passed: bool
-    expected: str | None
-    actual: str | None
-    detail: str | None = None
-
-
-@dataclass(frozen=True)
 class Verified:
-    """What one verification found: every check, how many items do not match, and how many of these were not copied."""
+    """What one verification found, in items: every check, those that do not match, `differing` of them copied; and
+    those that were not copied and can be, whether that is a mismatch or explained."""
 
     id: int
     checks: tuple[Check, ...]
     mismatched: int
+    differing: int
     not_copied: int
 
     @property
@@ -76,46 +72,58 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
     listed = insert(tables.verification_mismatch).from_select(columns, listing(compared, shape, verification_id))
     outcome = compared.c.outcome
     count = {
-        key: func.count().filter(outcome == key).label(key)
-        for key in (*MATCHING, "HELD_BACK", "FIELDS_DIFFER", *CAUSES)
+        key: func.count().filter(outcome == key).label(key) for key in (*MATCHING, *APART, "FIELDS_DIFFER", *CAUSES)
     }
-    apart = outcome.in_(["HELD_BACK", "NOTHING_TO_COPY"])
+    not_on_batches = outcome.in_([*APART, "NOTHING_TO_COPY"])
+    received = outcome.not_in([*APART, "NOTHING_TO_COPY", "CUT_OVER"])
     found = (
         await connection.execute(
             select(
                 func.count().label("items"),
                 _total(compared.c.legacy).label("legacy"),
                 _total(compared.c.batches).label("batches"),
-                _total(case((outcome == "BATCHES_WITHOUT_COPY", 0), else_=compared.c.received)).label("received"),
-                _total(case((apart, compared.c.legacy), else_=0)).label("apart"),
+                _total(case((received, compared.c.explained), else_=0)).label("received"),
+                _total(case((not_on_batches, compared.c.legacy), else_=0)).label("not_on_batches"),
+                _total(compared.c.explained).label("explained"),
                 *count.values(),
             ).add_cte(listed.cte("listed"))
         )
     ).one()
     number = {key: int(getattr(found, key)) for key in count}
     matched = sum(number[key] for key in MATCHING)
-    mismatched = found.items - matched - number["HELD_BACK"]
-    explained = found.received - found.apart
-    copied = number["MATCH"] + number["FIELDS_DIFFER"] + number["OPENING_BATCH_LOST"] + number["COPIED_TWICE"]
-    lost, held_back = number["OPENING_BATCH_LOST"], number["HELD_BACK"]
+    apart = sum(number[key] for key in APART)
+    mismatched = found.items - matched - apart
+    copied = sum(number[key] for key in ("MATCH", "CUT_OVER", "FIELDS_DIFFER", "OPENING_BATCH_LOST", "COPIED_TWICE"))
+    lost, held_back, new = number["OPENING_BATCH_LOST"], number["HELD_BACK"], number["NOT_YET_COPIED"]
+    cut_over = found.explained - found.received + found.not_on_batches
     checks = (
-        Check("items copied", number["NOT_COPIED"] == 0, str(copied + number["NOT_COPIED"]), str(copied)),
+        Check(
+            "items copied",
+            number["NOT_COPIED"] == 0,
+            str(copied + number["NOT_COPIED"]),
+            str(copied),
+            f"{new} new since the copy; {NOT_YET}" if new else None,
+        ),
         Check("opening batches", lost == 0, str(copied), str(copied - lost)),
         Check(
             "quantities",
-            found.legacy + explained == found.batches,
-            str(found.legacy + explained),
+            found.legacy + found.explained == found.batches,
+            str(found.legacy + found.explained),
             str(found.batches),
-            f"legacy {found.legacy}, received since {found.received}, not on batches {found.apart}",
+            f"legacy {found.legacy}, received since {found.received}, not on batches {found.not_on_batches}"
+            + (f", changed since their cut-over {cut_over}" if number["CUT_OVER"] else ""),
         ),
-        Check("items match", mismatched == 0, str(found.items - number["HELD_BACK"]), str(matched)),
+        await none_found(connection, "baseline plus movements", unbalanced(shape, company)),
+        Check("items match", mismatched == 0, str(found.items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["BATCHES_WITHOUT_COPY"] == 0, "0", str(number["BATCHES_WITHOUT_COPY"])),
-        *[await _none_found(connection, name, query) for name, query in dangling(shape, company).items()],
-        await _keys_present(connection),
+        *[await none_found(connection, name, query) for name, query in dangling(shape, company).items()],
+        await none_found(connection, "drift", drifted(shape, company)),
+        await all_in_place(connection),
         Check("held back", True, None, str(held_back), "`stockshift plan` says why" if held_back else None),
     )
-    verified = Verified(verification_id, checks, mismatched, number["NOT_COPIED"])
+    not_copied = number["NOT_COPIED"]
+    verified = Verified(verification_id, checks, mismatched, mismatched - not_copied, not_copied + new)
     await connection.execute(
         insert(tables.verification_check),
         [
@@ -134,7 +142,7 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
             items_mismatched=mismatched,
             legacy_quantity=found.legacy,
             batch_quantity=found.batches,
-            explained_difference=explained,
+            explained_difference=found.explained,
         )
     )
     return verified
@@ -144,20 +152,13 @@ def _total(value: ColumnElement[int]) -> ColumnElement[int]:
     return cast(func.coalesce(func.sum(value), 0), BigInteger)
 
 
-async def _none_found(connection: AsyncConnection, name: str, query: Select[str]) -> Check:
-    count, examples = await count_named(connection, query)
-    return Check(name, count == 0, "0", str(count), ", ".join(examples) or None)
-
-
-async def _keys_present(connection: AsyncConnection) -> Check:
-    there = await existing(connection)
-    steps = (*tables_to_make(there), *keys_to_add(there), *indexes_to_make(there, BATCH_INDEXES))
-    missing = [step.why for step in steps]
-    return Check("tables, keys and indexes", not missing, "0", str(len(missing)), "; ".join(missing) or None)
-
-
 async def find_wrong(
-    connection: AsyncConnection, shape: Shape, verification_id: int, run: int, among: Among = everything
+    connection: AsyncConnection,
+    shape: Shape,
+    verification_id: int,
+    run: int,
+    among: Among = everything,
+    chosen: Chosen = None,
 ) -> list[str]:
     """What a run of the items `among` did wrong, or left undone, each as words: mismatches, and inexact copies.
 
@@ -167,11 +168,10 @@ async def find_wrong(
     mismatch, ledger, batch = tables.verification_mismatch, tables.copy_ledger, tables.stock_batches
     left = select(func.format("item %s: %s", mismatch.c.item_id, mismatch.c.cause)).where(
         mismatch.c.verification_id == verification_id,
-        or_(
-            and_(mismatch.c.cause == CAUSES["NOT_COPIED"], among(mismatch.c.item_id)),
-            mismatch.c.item_id.in_(select(ledger.c.item_id).where(ledger.c.run_id == run)),
-        ),
+        mismatch.c.item_id.in_(select(ledger.c.item_id).where(ledger.c.run_id == run)),
     )
+    candidate = candidates(shape, shape.relation(tables.items, "uncopied"), among, chosen).subquery("candidate")
+    forgotten = select(func.format("item %s: it was not copied", candidate.c.id)).where(candidate.c.reason.is_(null()))
     item = shape.relation(tables.items, "item")
     row = tables.items.alias("row")
     values = opening_values(item, ledger.c.choices)
@@ -189,7 +189,7 @@ async def find_wrong(
         .join(row, row.c.id == ledger.c.item_id)
         .where(ledger.c.run_id == run, or_(original_differs, ~ledger.c.adopted & copy_differs))
     )
-    return [*(await connection.execute(left)).scalars(), *(await connection.execute(inexact)).scalars()]
+    return [name for query in (left, forgotten, inexact) for name in (await connection.execute(query)).scalars()]
 
 
 async def begin(connection: AsyncConnection, company: str | None, requested_by: str) -> int:
@@ -242,7 +242,7 @@ async def _write_csv(connection: AsyncConnection, rows: Select[*tuple[object, ..
         compared.c.legacy.label("legacy_quantity"),
         compared.c.batches.label("batch_quantity"),
         (func.coalesce(compared.c.batches, 0) - compared.c.legacy).label("difference"),
-        case((matches, "MATCH"), (compared.c.outcome == "HELD_BACK", "HELD_BACK"), else_="MISMATCH").label("result"),
+        case((matches, "MATCH"), (compared.c.outcome.in_(APART), compared.c.outcome), else_="MISMATCH").label("result"),
         func.array_to_string(compared.c.fields, " ").label("fields"),
         compared.c.outcome,
     ).order_by(compared.c.item_id)

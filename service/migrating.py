@@ -153,7 +153,7 @@ def _say_copied(done: Migrated | Outcome, verification: int | None) -> int:
             f"{done.not_copied} items are new, or were not asked for: they are answered from their legacy columns; "
             "`stockshift migrate` copies them."
         )
-    return done.mismatched - done.not_copied
+    return done.mismatched
 
 
 def _say_held_back(number: int) -> None:

@@ -17,6 +17,8 @@ from migration.verify import Verified, verify
 from tests.support import Connection, psql
 
 DEADLINE_SECONDS = 20.0
+UNFOLLOWED = "ALTER TABLE public.items DISABLE TRIGGER stockshift_follow_update"
+"""Legacy columns are written, and no opening batch follows."""
 
 
 @asynccontextmanager

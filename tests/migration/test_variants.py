@@ -13,6 +13,7 @@ from migration.atomic import NotVerified, migrate_atomic
 from migration.blockers import Blocked
 from migration.failures import Refused
 from tests.migration.support import (
+    UNFOLLOWED,
     at_statements,
     engine_on,
     legacy_rows,
@@ -340,7 +341,7 @@ async def test_what_was_there_and_is_no_copy_is_held_back_listed_and_left_as_it_
 
 async def test_a_batch_of_an_item_that_was_renamed_is_not_adopted_a_second_time(items_url: str) -> None:
     await migrate(items_url)
-    await change(items_url, "UPDATE items SET id = 'renamed' WHERE id = 'item-Sold'")
+    await change(items_url, UNFOLLOWED, "UPDATE items SET id = 'renamed' WHERE id = 'item-Sold'")
     assert await decisions(items_url) == {"UNKNOWN_BATCHES": ["renamed"]}
     assert (await migrate(items_url)).copied == 0
 
