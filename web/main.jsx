@@ -4,6 +4,7 @@ import "./page.css";
 
 import { createGraphiQLFetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
+import { createClient } from "graphql-ws";
 import { createRoot } from "react-dom/client";
 
 import { examplesPlugin } from "./examples.jsx";
@@ -17,11 +18,19 @@ const HOW_TO_SEND_A_TOKEN = `{
 }`;
 const defaultHeaders = headers ? JSON.stringify(headers, null, 2) : HOW_TO_SEND_A_TOKEN;
 
-const fetchGraphQL = createGraphiQLFetcher({ url: endpoint, enableIncrementalDelivery: false });
+const subscriptionUrl = new URL(endpoint, location.href);
+subscriptionUrl.protocol = location.protocol === "https:" ? "wss:" : "ws:";
 
-// GraphiQL asks for the schema before there is a headers editor to read.
-const fetcher = (operation, options) =>
-  fetchGraphQL(operation, { ...options, headers: options?.headers ?? headers });
+const fetcher = (operation, options) => {
+  // GraphiQL asks for the schema before there is a headers editor to read.
+  const sent = options?.headers ?? headers ?? {};
+  // Connects only to subscribe. A browser sends no headers with a WebSocket, so they are its first message.
+  const wsClient = createClient({ url: subscriptionUrl.href, connectionParams: sent, retryAttempts: 0 });
+  return createGraphiQLFetcher({ url: endpoint, wsClient, enableIncrementalDelivery: false })(operation, {
+    ...options,
+    headers: sent,
+  });
+};
 
 const plugin = examplesPlugin(examples);
 

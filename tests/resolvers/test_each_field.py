@@ -44,6 +44,7 @@ PATHS = {
 }
 NOT_READ = {
     *("Query", "Mutation", "CreateBatchPayload", "RunVerificationPayload", "MigrationPayload", "UserError"),
+    "StartMigrationPayload",
     *("Subscription", "MigrationProgress", "VerificationProgress"),
 }
 

@@ -242,6 +242,7 @@ async def test_a_payload_shows_nothing_of_another_company(entangled_url: str) ->
         ],
         "runVerification": ["", "(input: { wait: false })"],
         "setReadSource": ["(source: AUTO)"],
+        **{name: [""] for name in ("startMigration", "pauseMigration", "resumeMigration", "cancelMigration")},
     }
     assert set(calls) == set(SCHEMA.mutation_type.fields)
     async with web_on(entangled_url, **DEEP) as web:
@@ -252,6 +253,35 @@ async def test_a_payload_shows_nothing_of_another_company(entangled_url: str) ->
                 response = await ask(web, f"mutation {{ {name}{arguments} {{ {everything(of)} }} }}")
                 text = response.text.replace("globex-other", "")  # it was passed in, so it may be named
                 assert not CANARY.search(text), arguments
+
+
+async def test_a_run_and_a_subscription_tell_nothing_of_another_company(entangled_url: str) -> None:
+    assert SCHEMA.subscription_type is not None
+    calls = {"migrationProgress": [""], "verificationProgress": ARGUMENTS["verification"]}
+    assert set(calls) == set(SCHEMA.subscription_type.fields)
+    documents = ["{ migration { run { itemsTotal itemsCopied itemsHeldBack rate secondsLeft waiting error } } }"]
+    for name, field in SCHEMA.subscription_type.fields.items():
+        of = get_named_type(field.type)
+        assert isinstance(of, GraphQLObjectType)
+        documents += [f"subscription {{ {name}{arguments} {{ {everything(of)} }} }}" for arguments in calls[name]]
+    async with psql(entangled_url) as connection:
+        await connection.execute(
+            """
+            INSERT INTO stockshift.migration_run
+                (kind, driver, started_at, state, items_total, items_copied, items_held_back, rate, waiting, error)
+            VALUES ('online', 'test', now(), 'FAILED', 987654, 987654, 987654, 987654, 'globex', 'globex')
+            """
+        )
+    async with web_on(entangled_url, **DEEP) as web:
+        told = set()
+        for document in documents:
+            response = await web.post(document, company="acme", accept="text/event-stream")
+            assert response.status_code == 200
+            assert not CANARY.search(response.text), document[:200]
+            everybodys = await web.post(document, accept="text/event-stream")
+            if CANARY.search(everybodys.text):
+                told.add(re.findall(r"migration\w*|verificationProgress", document)[0])
+        assert told == {"migration", *calls}
 
 
 async def test_a_verification_of_one_company_is_as_if_the_other_were_not(companies_url: str, alone_url: str) -> None:

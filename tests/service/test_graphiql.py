@@ -217,16 +217,21 @@ class Visit:
     page: Page
     urls: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    sockets: int = 0
 
     async def watch(self) -> None:
         await self.page.add_init_script(TELL_BREACHES)
         self.page.context.on("request", lambda request: self.urls.append(request.url))
+        self.page.on("websocket", lambda _: self.count_socket())
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda message: self.hear(message.type, message.text))
 
     def hear(self, kind: str, text: str) -> None:
         if kind in ("error", "warning", "assert"):
             self.complaints.append(text)
+
+    def count_socket(self) -> None:
+        self.sockets += 1
 
     async def arrive(self, url: str) -> None:
         await self.page.goto(url)
@@ -274,7 +279,7 @@ def bearer(role: Role) -> dict[str, str]:
 def served(database_url: str, default_headers: Mapping[str, str] | None = None) -> Iterator[str]:
     """The URL of the service's GraphiQL. Who connects before it serves has to wait."""
     app = create_app(Settings(), database_url, TokenVerifier(SharedSecret(SECRET)), default_headers=default_headers)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -307,12 +312,18 @@ async def visit() -> AsyncIterator[Visit]:
 
 
 @pytest.fixture
-async def demo(visit: Visit, shop_url: str) -> AsyncIterator[Visit]:
-    """GraphiQL as the demo has it, with an administrator's token; the shop has an item and is migrated."""
+async def demo_url(shop_url: str) -> str:
+    """The shop has an item and is migrated."""
     async with psql(shop_url) as connection:
         await insert_item(connection, "demo-item-1", name="Desk fan")
     await migrate(shop_url)
-    with served(shop_url, bearer(Role.ADMIN)) as url:
+    return shop_url
+
+
+@pytest.fixture
+async def demo(visit: Visit, demo_url: str) -> AsyncIterator[Visit]:
+    """GraphiQL as the demo has it, with an administrator's token."""
+    with served(demo_url, bearer(Role.ADMIN)) as url:
         await visit.arrive(url)
         yield visit
 
@@ -332,9 +343,35 @@ async def test_every_example_opens_from_the_panel_and_succeeds(demo: Visit) -> N
     assert len(shown) == len(examples)
     for name, example in zip(shown, examples, strict=True):
         await demo.open_example(name, example.splitlines()[1])
+        if example.splitlines()[1].startswith("subscription"):
+            await demo.page.get_by_role("button", name="Execute query").click()
+            await demo.sees(".result-window", f'"{name[0].lower()}{name[1:]}"')
+            continue
         _, answer = await demo.run()
         assert "errors" not in answer, name
-        assert all(not result.get("errors") for result in answer["data"].values() if isinstance(result, dict)), name
+        refused = [error for one in answer["data"].values() if isinstance(one, dict) for error in one.get("errors", ())]
+        assert {error["code"] for error in refused} <= {"MIGRATION_NOT_STARTED"}, "no run is there to pause"
+
+
+async def test_a_subscription_shows_each_change_and_a_person_s_token_decides(demo: Visit, demo_url: str) -> None:
+    await demo.open_example("MigrationProgress", "subscription MigrationProgress {")
+    async with psql(demo_url) as connection:
+        await connection.execute(
+            """
+            INSERT INTO stockshift.migration_run (kind, driver, started_at, items_total, items_copied)
+            VALUES ('online', 'test', now(), 987, 12)
+            """
+        )
+        await demo.page.get_by_role("button", name="Execute query").click()
+        await demo.sees(".result-window", '"done": 12')
+        await connection.execute("UPDATE stockshift.migration_run SET items_copied = 345 WHERE kind = 'online'")
+        await demo.sees(".result-window", '"done": 345')
+        await connection.execute("UPDATE stockshift.migration_run SET state = 'FINISHED' WHERE kind = 'online'")
+        await demo.sees(".result-window", '"FINISHED"')
+    await demo.paste_headers(bearer(Role.STAFF))
+    await demo.page.get_by_role("button", name="Execute query").click()
+    await demo.sees(".result-window", "FORBIDDEN")
+    assert demo.sockets == 2
 
 
 async def test_an_example_that_is_open_already_is_shown_and_not_opened_again(demo: Visit) -> None:
