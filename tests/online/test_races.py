@@ -355,6 +355,22 @@ async def test_what_a_trigger_of_the_shop_makes_of_a_write_is_followed(half_copi
     await sound(half_copied_url)
 
 
+async def test_who_deletes_a_location_of_items_that_are_being_copied_is_not_made_to_fail(half_copied_url: str) -> None:
+    """It has the location and wants the item; the copy has the item and wants the location. The copy gives way."""
+    async with psql(half_copied_url) as legacy, psql(half_copied_url) as other, psql(half_copied_url) as watcher:
+        await legacy.execute("UPDATE items SET \"locationId\" = 'acme-harbour' WHERE id = 'mug'")
+        async with other.transaction():
+            await other.execute("SELECT FROM locations WHERE id = 'acme-main' FOR UPDATE")  # the copy stops at `cup`
+            migrating = Migrating(half_copied_url)
+            await waits_for_lock(watcher)
+            deletion = asyncio.create_task(legacy.execute("DELETE FROM locations WHERE id = 'acme-harbour'"))
+            await waits_for_lock(watcher, 2)
+        await deletion
+        assert (await migrating.task).copied == 3
+        assert await watcher.fetchval("SELECT count(*) FROM stock_batches WHERE \"locationId\" = 'acme-harbour'") == 0
+    await sound(half_copied_url)
+
+
 # Before the copy, and beside it
 
 
@@ -374,7 +390,7 @@ async def test_a_batch_that_is_made_before_capture_is_on_is_refused_or_kept_in_s
 
 
 async def test_a_table_that_is_never_free_is_waited_for_in_turn(shop_url: str) -> None:
-    """Whenever a lock on it is wanted, one writer has just gone and another has come; the last leaves it to who waits."""
+    """Whenever a lock on it is wanted, one writer has gone and another has come; the last leaves it to who waits."""
     async with psql(shop_url) as legacy, psql(shop_url) as watcher, engine_on(shop_url) as engine:
         await insert_item(legacy, "mug")
         writing: list[asyncio.Task[None]] = []
