@@ -69,8 +69,8 @@ class _FlagNotHad(Exception):
 class Migrated:
     """What a migration did, in items. `verification` is None when there was nothing to do.
 
-    `mismatched` items differ for reasons from before this run, such as a legacy column written since their copy;
-    `not_copied` of them were not asked for.
+    `mismatched` items differ for reasons from before this run, such as a batch changed since their copy;
+    `not_copied` others were not asked for.
     """
 
     copied: int
@@ -166,7 +166,9 @@ async def _migrate(
     copied = adopted = held_back = 0
     async for among in _chunks(connection, options.items):
         # By the shape before: what this run makes need not be searched, item by item, while it is not yet indexed.
-        chunk = await copy_items(connection, before, run=run, among=among, chosen=options.choices.chosen)
+        chunk = await copy_items(
+            connection, before, run=run, among=among, chosen=options.choices.chosen, table_locked=True
+        )
         copied, adopted = copied + chunk.copied, adopted + chunk.adopted
         held_back += chunk.held_back
         progress(Progress("copy", copied, max(copied, to_copy)))
@@ -176,7 +178,7 @@ async def _migrate(
     await connection.exec_driver_sql("ANALYZE public.stock_batches, stockshift.copy_ledger")
     shape = await load_shape(connection)
     verified = await verify.compare(connection, shape, await verify.begin(connection, None, driver), None)
-    if wrong := await verify.find_wrong(connection, shape, verified.id, run, options.among):
+    if wrong := await verify.find_wrong(connection, shape, verified.id, run, options.among, options.choices.chosen):
         raise NotVerified(
             f"the copy did not verify: {len(wrong)} wrong, such as {', '.join(wrong[:LISTED])};"
             " nothing was kept, the database is as it was"
@@ -195,7 +197,7 @@ async def _migrate(
     )
     await lease.release(connection, token)
     await _add_flag(connection, flag_to_add(there))
-    return Migrated(copied, adopted, held_back, verified.id, verified.mismatched, verified.not_copied)
+    return Migrated(copied, adopted, held_back, verified.id, verified.differing, verified.not_copied)
 
 
 async def _chunks(connection: AsyncConnection, items: Sequence[str]) -> AsyncIterator[Among]:

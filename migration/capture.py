@@ -131,6 +131,20 @@ THERE = text(
 )
 
 
+CAPTURING = text(
+    """
+    SELECT count(*) FROM pg_catalog.pg_trigger t
+    WHERE t.tgrelid IN (to_regclass('public.items'), to_regclass('public.stock_batches'))
+      AND t.tgname = ANY (CAST(:names AS text[])) AND t.tgenabled IN ('O', 'A')
+    """
+).bindparams(names=list(TRIGGERS))
+
+
+async def is_capturing(connection: AsyncConnection) -> bool:
+    """Every trigger is on, so what is copied now is followed from now on."""
+    return bool(await connection.scalar(CAPTURING) == len(TRIGGERS))
+
+
 async def captured(connection: AsyncConnection) -> Captured:
     row = (await connection.execute(THERE)).one()
     functions, triggers = set(row.functions), set(row.triggers)

@@ -50,11 +50,16 @@ async def because(connection: AsyncConnection, reason: str, actor: str | None = 
 
 
 def copy_statement(
-    chosen_items: Select[str, str | None, str | None], run: int | None, chosen: Chosen = None
+    chosen_items: Select[str, str | None, str | None],
+    run: int | None,
+    chosen: Chosen = None,
+    *,
+    table_locked: bool = False,
 ) -> Select[int, int, int]:
     """Copies the items of `chosen_items`, a selection from ITEM, whose reason is NULL; answers the columns of `Copied`.
 
-    Everything comes from the row as it was locked, which may be newer than the statement's snapshot.
+    Everything comes from the row as it was locked, which may be newer than the statement's snapshot. `table_locked`:
+    nobody can write any item, so none need be locked, and none is skipped.
     """
     # A status is of its type once it is known to be of one: not where rows that are held back are looked at too.
     values = opening_values(ITEM, chosen) | {"status": status_text(ITEM, chosen)}
@@ -64,7 +69,8 @@ def copy_statement(
         taken(ITEM, chosen).label("choices"),
         *[value.label(f"opening_{name}") for name, value in values.items()],
     )
-    choice = rows.with_for_update(key_share=True, skip_locked=True, of=ITEM).cte("choice")
+    locked = rows if table_locked else rows.with_for_update(key_share=True, skip_locked=True, of=ITEM)
+    choice = locked.cte("choice")
     entry = (
         postgresql.insert(tables.copy_ledger)
         .from_select(
@@ -128,10 +134,12 @@ async def copy_items(
     run: int | None,
     among: Among = everything,
     chosen: Chosen = None,
+    table_locked: bool = False,
 ) -> Copied:
-    """Copies those of the items that can be, and were not, and that nobody has locked."""
+    """Copies those of the items that can be, and were not, and, unless the table is, that nobody has locked."""
     await because(connection, BASELINE)
-    statement = copy_statement(candidates(shape, ITEM, among, chosen), run, chosen)
+    found = candidates(shape, ITEM, among, chosen)
+    statement = copy_statement(found, run, chosen, table_locked=table_locked)
     return Copied(*(await connection.execute(statement)).one())
 
 

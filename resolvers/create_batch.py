@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape, load_shape
+from migration.capture import is_capturing
 from migration.copy import ItemHeldBack, because, copy_item
 from resolvers.errors import ErrorCode, Refused, UserError
 from resolvers.scope import Scope
@@ -102,6 +103,10 @@ async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatc
     shape = await load_shape(connection)
     if not (shape.expanded and shape.has(tables.stock_batches)):
         message = "the migration has not begun, so there are no batches yet; an admin runs `stockshift migrate` first"
+        raise Refused(UserError(message, ErrorCode.MIGRATION_NOT_STARTED))
+    if not await is_capturing(connection):
+        message = "the triggers that keep both systems in step are not on, so no batch is made: if a migration has just"
+        message += " begun, try again in a moment; else an admin runs `stockshift migrate`, which puts them on"
         raise Refused(UserError(message, ErrorCode.MIGRATION_NOT_STARTED))
     await connection.execute(text("LOCK TABLE public.stock_batches IN ROW EXCLUSIVE MODE"))
     scope = Scope(shape, viewer.company)

@@ -11,12 +11,14 @@ CREATE OR REPLACE FUNCTION stockshift.follow_item() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     entry record;
+    item record;
     was jsonb := '{}';
     becomes jsonb := '{}';
     label public."Status";
     cost double precision;
     place text;
     assignee text;
+    gone text;
     followed boolean := false;
 BEGIN
     IF current_setting('stockshift.reason', true) = 'WRITE_BACK' THEN
@@ -77,15 +79,24 @@ BEGIN
         RETURN NULL;
     END;
 
-    -- Everything that is known of the item goes with its new id; the batches too, whichever key cascades first. What
-    -- is known of an item that had this id before, and was deleted, gives way.
-    IF NEW.id IS DISTINCT FROM OLD.id THEN
-        UPDATE stockshift.copy_ledger SET item_id = format('%s (deleted, batch %s)', item_id, batch_id)
-        WHERE item_id = NEW.id;
-        UPDATE stockshift.copy_ledger SET item_id = NEW.id WHERE item_id = OLD.id;
+    -- What is known of the item goes with its new id; its batches too, whichever key cascades first. What is known of an
+    -- item that had this id before, and was deleted, gives way. Movements are found by batch: those of other batches
+    -- that are gone add up to nothing, and may stay where they are.
+    IF NEW.id <> OLD.id THEN
         UPDATE public.stock_batches SET "itemId" = NEW.id WHERE "itemId" = OLD.id;
-        UPDATE stockshift.movement SET item_id = NEW.id WHERE item_id = OLD.id;
+        gone := format('%s (deleted, %s)', NEW.id, gen_random_uuid());
+        UPDATE stockshift.movement m SET item_id = gone
+        FROM stockshift.copy_ledger l WHERE l.item_id = NEW.id AND m.batch_id = l.batch_id AND m.item_id = NEW.id;
+        UPDATE stockshift.legacy_write SET item_id = gone WHERE item_id = NEW.id;
+        UPDATE stockshift.copy_ledger SET item_id = gone WHERE item_id = NEW.id;
+        UPDATE stockshift.movement m SET item_id = NEW.id
+        FROM (
+            SELECT b.id FROM public.stock_batches b WHERE b."itemId" = NEW.id
+            UNION SELECT l.batch_id FROM stockshift.copy_ledger l WHERE l.item_id = OLD.id
+        ) AS mine
+        WHERE m.batch_id = mine.id AND m.item_id = OLD.id;
         UPDATE stockshift.legacy_write SET item_id = NEW.id WHERE item_id = OLD.id;
+        UPDATE stockshift.copy_ledger SET item_id = NEW.id WHERE item_id = OLD.id;
         IF becomes = '{}' THEN
             was := jsonb_build_object('id', OLD.id);
             becomes := jsonb_build_object('id', NEW.id);
@@ -103,39 +114,41 @@ BEGIN
         DELETE FROM stockshift.copy_ledger WHERE item_id = NEW.id AND batch_id = 'probe ' || NEW.id;
     END IF;
 
+    -- The row as it is now, which a trigger of the shop may have written once more since. What a batch cannot take: no
+    -- status, or one that the type lacks; no cost; a location or user that is none.
     IF entry.follows THEN
-        -- What a batch cannot take: no status, or one that the type lacks; no cost; a location or user that is none.
+        SELECT i.* INTO item FROM public.items i WHERE i.id = NEW.id;
         followed := true;
         IF becomes ? 'status' THEN
             SELECT s.label INTO label FROM unnest(enum_range(NULL::public."Status")) AS s (label)
-            WHERE s.label::text = COALESCE(NEW."status"::text, entry.choices ->> 'status');
+            WHERE s.label::text = COALESCE(item."status"::text, entry.choices ->> 'status');
             followed := FOUND;
         END IF;
         IF becomes ? 'costPerUnitUSD' THEN
-            cost := COALESCE(NEW."costPerUnitUSD", (entry.choices ->> 'costPerUnitUSD')::double precision);
+            cost := COALESCE(item."costPerUnitUSD", (entry.choices ->> 'costPerUnitUSD')::double precision);
             followed := followed AND cost IS NOT NULL;
         END IF;
-        place := NEW."locationId";
-        assignee := NEW."assignedUserId";
+        place := item."locationId";
+        assignee := item."assignedUserId";
         IF place IS NOT NULL AND becomes ? 'locationId' THEN
-            SELECT l.id INTO place FROM public.locations l WHERE l.id = NEW."locationId";
+            SELECT l.id INTO place FROM public.locations l WHERE l.id = item."locationId";
             followed := followed AND FOUND;
         END IF;
         IF assignee IS NOT NULL AND becomes ? 'assignedUserId' THEN
-            SELECT u.id INTO assignee FROM public.users u WHERE u.id = NEW."assignedUserId";
+            SELECT u.id INTO assignee FROM public.users u WHERE u.id = item."assignedUserId";
             followed := followed AND FOUND;
         END IF;
         UPDATE public.stock_batches b SET
-            quantity = COALESCE(NEW."quantityInStock", 0),
+            quantity = COALESCE(item."quantityInStock", 0),
             status = COALESCE(label, b.status),
             "costPerUnitUSD" = COALESCE(cost, b."costPerUnitUSD"),
-            "freightCostUSD" = COALESCE(NEW."freightCostUSD", 0),
-            "orderDate" = COALESCE(NEW."orderDate", (entry.choices ->> 'orderDate')::timestamp),
-            "expectedArrival" = NEW."expectedArrival",
-            "orderNumber" = NEW."orderNumber",
-            notes = NEW."notes",
-            "createdAt" = COALESCE(NEW."createdAt", b."createdAt"),
-            "updatedAt" = COALESCE(NEW."updatedAt", b."updatedAt"),
+            "freightCostUSD" = COALESCE(item."freightCostUSD", 0),
+            "orderDate" = COALESCE(item."orderDate", (entry.choices ->> 'orderDate')::timestamp),
+            "expectedArrival" = item."expectedArrival",
+            "orderNumber" = item."orderNumber",
+            notes = item."notes",
+            "createdAt" = COALESCE(item."createdAt", b."createdAt"),
+            "updatedAt" = COALESCE(item."updatedAt", b."updatedAt"),
             "locationId" = place,
             "assignedUserId" = assignee
         WHERE b.id = entry.batch_id AND b."itemId" = NEW.id;
@@ -154,6 +167,15 @@ $body$;
 CREATE OR REPLACE FUNCTION stockshift.follow_inserted_items() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
+    -- As for an update: a snapshot that is older than the copy does not show it.
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        INSERT INTO stockshift.copy_ledger (item_id, batch_id, original)
+        SELECT i.id, 'probe ' || i.id, 'null' FROM inserted i
+        WHERE NOT EXISTS (SELECT FROM stockshift.copy_ledger l WHERE l.item_id = i.id) ON CONFLICT DO NOTHING;
+        DELETE FROM stockshift.copy_ledger l USING inserted i
+        WHERE l.item_id = i.id AND l.batch_id = 'probe ' || i.id;
+    END IF;
+
     UPDATE stockshift.copy_ledger l SET cut_over_at = NULL
     FROM inserted i WHERE l.item_id = i.id AND l.cut_over_at IS NOT NULL;
 
