@@ -55,7 +55,7 @@ STATISTICS = Step("what the planner should know of them", "ANALYZE public.stock_
 class Outcome:
     """How a driver ended, in items: FINISHED and verified, or stopped as it was told to.
 
-    `mismatched` items differ; `not_copied` of them came since the last sweep, or were not asked for.
+    `mismatched` items differ; `not_copied` others came since the last sweep, or were not asked for.
     """
 
     run: int
@@ -170,7 +170,7 @@ async def _drive(drive: Drive, after: str | None, driver: str) -> Outcome:
         number,
         held_back,
         verified.id,
-        verified.mismatched,
+        verified.differing,
         verified.not_copied,
     )
 
