@@ -152,7 +152,7 @@ def show_plan(plan: Plan) -> None:
             click.echo(f"  {decision.kind}: {decision.count} {fate}; {decision.outcome}")
             click.echo(f"    {', '.join(map(name, decision.examples))}{more}")
     if plan.steps:
-        click.echo("\nWhat would run, in one transaction (--sql shows it):")
+        click.echo("\nWhat would run (--sql shows it):")
         for number, step in enumerate(plan.steps, 1):
             click.echo(f"  {number}. {step.why}")
     elif not plan.blockers:
