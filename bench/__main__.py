@@ -8,6 +8,8 @@ import click
 
 from bench.compare import Options, compare
 from bench.contestants import CONTESTANTS
+from bench.copying import copying
+from bench.copying_report import render_copying
 from bench.growth import SIZES, grow
 from bench.growth_report import render_growth
 from bench.profiling import profile
@@ -18,11 +20,16 @@ from db.errors import StockshiftError
 
 FOLDER = Path(__file__).parent
 SOAK_REQUESTS = 1_000_000
+COPY_ITEMS = 1_000_000
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--items", type=click.IntRange(min=2_000), help="How many items the shop has.  [default: 100000]")
-@click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 5]")
+@click.option(
+    "--items",
+    type=click.IntRange(min=2_000),
+    help=f"How many items the shop has.  [default: 100000; copy: {COPY_ITEMS}]",
+)
+@click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 5; copy: 3]")
 @click.option("--seconds", type=click.IntRange(min=1), help="How long each measurement takes.  [default: 3; soak: 15]")
 @click.option("--connections", type=click.IntRange(min=1), multiple=True, default=(8, 32), show_default=True)
 @click.option("--only", type=click.Choice([one.name for one in CONTESTANTS]), multiple=True, help="Beside the service.")
@@ -37,6 +44,7 @@ SOAK_REQUESTS = 1_000_000
     help=f"Measure memory over so many requests, instead.  [{SOAK_REQUESTS} if not said]",
 )
 @click.option("--profile", "profiled", is_flag=True, help="Measure where the service's time goes, instead.")
+@click.option("--copy", "copied", is_flag=True, help="Measure an online copy and the shop beside it, instead.")
 @click.option("--quick", is_flag=True, help="Does it run: fewer items, one short round.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: RESULTS.md and the like, here.")
 def main(
@@ -49,14 +57,15 @@ def main(
     sizes: tuple[int, ...],
     requests: int | None,
     profiled: bool,
+    copied: bool,
     quick: bool,
     out: Path | None,
 ) -> None:
     """How fast the service is beside floors and peers on this machine; or what else an option asks for."""
-    if growth + profiled + (requests is not None) > 1:
-        raise click.UsageError("--growth, --soak and --profile are three measurements; ask for one at a time")
+    if growth + profiled + copied + (requests is not None) > 1:
+        raise click.UsageError("--growth, --soak, --profile and --copy are four measurements; ask for one at a time")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped on the way out
-    items = items or (20_000 if quick else 100_000)
+    items = items or (20_000 if quick else COPY_ITEMS if copied else 100_000)
     try:
         if growth:
             name, text = "GROWTH", render_growth(grow(sizes or ((SIZES[0], 20_000) if quick else SIZES), say))
@@ -65,6 +74,9 @@ def main(
         elif profiled:
             name, text = "PROFILE", profile(items, seconds or (2 if quick else 5), say)
             click.echo(text)
+        elif copied:
+            found = copying(items, rounds or (1 if quick else 3), seconds or (1 if quick else 3), say)
+            name, text = "COPY", render_copying(found)
         else:
             options = Options(items, rounds or (1 if quick else 5), seconds or (1 if quick else 3), connections, only)
             name, text = "RESULTS", render(compare(options, say))

@@ -89,11 +89,20 @@ class Load:
         with TemporaryDirectory(prefix="stockshift-pgbench-") as folder:
             script = Path(folder) / "script.sql"
             script.write_text(pgbench_script(operation))
-            command = [self._pgbench(), "--no-vacuum", "--protocol", "prepared", "--file", str(script), "--jobs", "1"]
+            command = [
+                pgbench_program(self.server),
+                "--no-vacuum",
+                "--protocol",
+                "prepared",
+                "--file",
+                str(script),
+                "--jobs",
+                "1",
+            ]
             command += ["--client", str(connections), "--time", str(seconds), "--log"]
             command += ["--log-prefix", str(Path(folder) / "log"), "--define", f"places={SAMPLE}", *url_parts]
             cpu = postgres_cpu_seconds(self.server.data_dir)
-            said = _run(command, PGOPTIONS=GENERIC_PLANS)
+            said = run(command, PGOPTIONS=GENERIC_PLANS)
             cpu = postgres_cpu_seconds(self.server.data_dir) - cpu
             times = sorted(
                 int(line.split()[2]) / 1e3
@@ -113,9 +122,11 @@ class Load:
             database_cpu_ms=cpu / len(times) * 1e3,
         )
 
-    def _pgbench(self) -> str:
-        own = self.server.bin_dir / "pgbench"
-        return str(own) if own.exists() else program("pgbench", "postgresql-contrib")
+
+def pgbench_program(server: EmbeddedServer) -> str:
+    """The server's own, or one on PATH. BenchError: neither."""
+    own = server.bin_dir / "pgbench"
+    return str(own) if own.exists() else program("pgbench", "postgresql-contrib")
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ def wrk(process: Process, requests: Path, *, connections: int, seconds: int, see
     command = [program("wrk", "wrk"), "--threads", "1", "--connections", str(connections)]
     command += ["--duration", f"{seconds}s", "--timeout", f"{TIMEOUT_SECONDS}s"]
     command += ["--script", str(WRK_SCRIPT), process.url, "--", str(requests), str(seed)]
-    *_, counts, example = _run(command).splitlines()
+    *_, counts, example = run(command).splitlines()
     found = orjson.loads(counts)
     if not found["requests"]:
         raise BenchError(f"no answer within {seconds} s at {connections} connections; give more --seconds")
@@ -160,7 +171,8 @@ def pgbench_script(operation: Operation) -> str:
     return f"\\set number random(1, :places)\n{code};\n"
 
 
-def _run(command: Sequence[str], **environment: str) -> str:
+def run(command: Sequence[str], **environment: str) -> str:
+    """What a load generator said. BenchError: it failed."""
     done = subprocess.run(  # noqa: S603 - wrk or pgbench, as found
         command, capture_output=True, text=True, check=False, env={**plain_environment(), **environment}
     )

@@ -17,7 +17,7 @@ from bench.processes import Cores
 from db.embedded import EmbeddedServer
 
 
-def describe(server: EmbeddedServer, cores: Cores, run: Mapping[str, str]) -> dict[str, str]:
+def describe(server: EmbeddedServer, cores: Cores | None, run: Mapping[str, str]) -> dict[str, str]:
     present = os.cpu_count()
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -28,6 +28,8 @@ def describe(server: EmbeddedServer, cores: Cores, run: Mapping[str, str]) -> di
         "pinned": (
             f"the server that is measured to core {cores.server}; PostgreSQL and the load generator to core"
             f" {cores.database}; other cores are left alone"
+            if cores
+            else "nothing"
         ),
         "versions": f"PostgreSQL {server.version}, Python {platform.python_version()}, {_packages()}",
     }
