@@ -355,6 +355,25 @@ async def test_what_a_trigger_of_the_shop_makes_of_a_write_is_followed(half_copi
     await sound(half_copied_url)
 
 
+async def test_what_a_trigger_of_the_shop_makes_of_an_item_made_again_is_followed(half_copied_url: str) -> None:
+    """It writes the row before the statement that inserted it comes to our trigger."""
+    await migrate_live(half_copied_url)
+    async with psql(half_copied_url) as legacy:
+        await legacy.execute(
+            """
+            CREATE FUNCTION keep_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                UPDATE items SET "quantityInStock" = NEW."quantityInStock" - 1, notes = 'one kept' WHERE id = NEW.id;
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER keep_one AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION keep_one();
+            DELETE FROM items WHERE id = 'mug';
+            """
+        )
+        await insert_item(legacy, "mug", quantityInStock=4)
+        assert await found(legacy, "mug") == Found(3, 3, 3)
+    await sound(half_copied_url)
+
+
 async def test_who_deletes_a_location_of_items_that_are_being_copied_is_not_made_to_fail(half_copied_url: str) -> None:
     """It has the location and wants the item; the copy has the item and wants the location. The copy gives way."""
     async with psql(half_copied_url) as legacy, psql(half_copied_url) as other, psql(half_copied_url) as watcher:
