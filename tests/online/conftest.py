@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
 from tests.migration.support import migrate
+from tests.online import crash
 from tests.online.shop import fill
 from tests.online.support import migrate_live
 from tests.support import Connection, insert_item
@@ -54,3 +55,14 @@ def half_copied_template(make_template: MakeTemplate, server_url: str) -> str:
 def half_copied_url(copy_template: CopyTemplate, half_copied_template: str) -> str:
     """A fresh database with capture on: item `copied`, and `cup`, `mug` and `pot`, which the next run copies."""
     return copy_template(half_copied_template)
+
+
+@pytest.fixture(scope="session")
+def quiet_template(make_template: MakeTemplate) -> str:
+    return make_template(crash.fill)
+
+
+@pytest.fixture
+def quiet_url(copy_template: CopyTemplate, quiet_template: str) -> str:
+    """A fresh database with thirty items, before any migration."""
+    return copy_template(quiet_template)

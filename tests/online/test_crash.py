@@ -18,7 +18,7 @@ import pytest
 
 from migration.locks import MigrationRunning
 from migration.online import Outcome
-from tests.conftest import CopyTemplate, MakeTemplate, database_on
+from tests.conftest import CopyTemplate, database_on
 from tests.migration.support import structure
 from tests.online import crash
 from tests.online.crash import (
@@ -58,20 +58,9 @@ class Straight:
     structure: list[str]
 
 
-@pytest.fixture(scope="session")
-def crash_template(make_template: MakeTemplate) -> str:
-    return make_template(crash.fill)
-
-
 @pytest.fixture
-def crash_url(copy_template: CopyTemplate, crash_template: str) -> str:
-    """A fresh database with thirty items, before any migration."""
-    return copy_template(crash_template)
-
-
-@pytest.fixture
-async def straight(server_url: str, crash_template: str) -> Straight:
-    return await straight_on(server_url, crash_template)
+async def straight(server_url: str, quiet_template: str) -> Straight:
+    return await straight_on(server_url, quiet_template)
 
 
 KNOWN: dict[str, Straight] = {}
@@ -93,8 +82,8 @@ async def straight_on(server: str, template: str) -> Straight:
 
 
 @pytest.mark.parametrize("seed", range(EXAMPLES * 9 // 2))
-async def test_a_driver_that_is_hurt_at_any_point_loses_nothing(crash_url: str, straight: Straight, seed: int) -> None:
-    life = Life(crash_url, random.Random(seed), straight.structure)  # noqa: S311 - it is to be the same again
+async def test_a_driver_that_is_hurt_at_any_point_loses_nothing(quiet_url: str, straight: Straight, seed: int) -> None:
+    life = Life(quiet_url, random.Random(seed), straight.structure)  # noqa: S311 - it is to be the same again
     for point in sorted(life.chance.sample(straight.points, POINTS)):
         await life.hurt(life.chance.choice(KINDS), point)
     await life.finish()
@@ -103,19 +92,19 @@ async def test_a_driver_that_is_hurt_at_any_point_loses_nothing(crash_url: str, 
 @pytest.mark.skipif(EXAMPLES < MANY, reason="takes minutes: STOCKSHIFT_TEST_EXAMPLES=100 or more")
 @pytest.mark.parametrize("stage", range(len(STAGES)), ids=STAGES)
 async def test_a_driver_that_is_killed_before_any_statement_loses_nothing(
-    copy_template: CopyTemplate, crash_template: str, straight: Straight, stage: int
+    copy_template: CopyTemplate, quiet_template: str, straight: Straight, stage: int
 ) -> None:
     for number, point in enumerate(straight.points):
         if point[0] == stage:
-            life = Life(copy_template(crash_template), random.Random(number), straight.structure)  # noqa: S311
+            life = Life(copy_template(quiet_template), random.Random(number), straight.structure)  # noqa: S311
             assert await life.hurt(Kills, point) is None
             await life.finish()
 
 
-async def test_of_a_driver_that_died_a_moment_ago_the_next_is_told(crash_url: str) -> None:
+async def test_of_a_driver_that_died_a_moment_ago_the_next_is_told(quiet_url: str) -> None:
     """It may be alive: nobody can tell yet. Then it is known to be dead, and its run is gone on with."""
-    async with psql(crash_url) as shop:
-        hurts = Kills(crash_url, shop)
+    async with psql(quiet_url) as shop:
+        hurts = Kills(quiet_url, shop)
         assert await driven(hurts, (STAGES.index("copy"), 20)) is None
         dead = await shop.fetchrow(
             """
@@ -127,11 +116,11 @@ async def test_of_a_driver_that_died_a_moment_ago_the_next_is_told(crash_url: st
         for place, where in (("command", ""), ("service", " inside the service")):
             await shop.execute("UPDATE stockshift.driver SET place = $1", place)
             with pytest.raises(MigrationRunning) as refused:
-                await migrate_live(crash_url)
+                await migrate_live(quiet_url)
             told = f"{DRIVER} drives a migration of this database{where} since {dead['since']} UTC, last heard of "
             assert refused.value.message.startswith(told)
         await shop.execute("UPDATE stockshift.driver SET beat_at = clock_timestamp() - interval '30 s'")
-        outcome = await migrate_live(crash_url)
+        outcome = await migrate_live(quiet_url)
         assert outcome.run == dead["run"]
         await whole(shop, outcome)
 
@@ -155,13 +144,13 @@ def killed_at(drivers: "subprocess.Popen[str]", url: str, point: Point) -> int:
 
 @pytest.mark.parametrize("seed", range(max(1, EXAMPLES // 2)))
 async def test_a_driver_that_is_killed_loses_nothing(
-    crash_url: str, straight: Straight, drivers: "subprocess.Popen[str]", seed: int
+    quiet_url: str, straight: Straight, drivers: "subprocess.Popen[str]", seed: int
 ) -> None:
     """The process itself, by kill -9."""
-    life = Life(crash_url, random.Random(seed), straight.structure)  # noqa: S311
+    life = Life(quiet_url, random.Random(seed), straight.structure)  # noqa: S311
     ends = []
     for point in sorted(life.chance.sample(straight.points, POINTS)):
-        ends.append(killed_at(drivers, crash_url, point))
+        ends.append(killed_at(drivers, quiet_url, point))
         await life.follow_up_on_dead()
     assert ends == [-signal.SIGKILL] * POINTS
     await life.finish()
