@@ -60,7 +60,10 @@ async def test_before_the_expansion_there_is_nothing_to_verify_and_nothing_is_ma
             "trigger stockshift_follow_truncate on public.items is missing",
         ),
         (
-            "CREATE OR REPLACE FUNCTION stockshift.move_batch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN END'",
+            """
+            CREATE OR REPLACE FUNCTION stockshift.move_batch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+            AS 'BEGIN RETURN NULL; END'
+            """,
             "function stockshift.move_batch is missing or altered",
         ),
         (

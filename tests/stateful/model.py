@@ -1,7 +1,7 @@
 """What the shop holds, as dictionaries, and what the service must answer of it. It knows nothing of SQL."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 STATUSES = ["ToOrder", "Ordered", "Arrived", "Sold"]
@@ -27,6 +27,15 @@ class Line:
     def as_batch(self) -> "Line":
         """What an opening batch takes of it."""
         return Line(**{**asdict(self), "quantity": self.quantity or 0, "freight": self.freight or 0.0})
+
+    def following(self, before: "Line", opening: "Line") -> "Line":
+        """What becomes of an opening batch when the legacy columns were `before` and are this.
+
+        A batch must have a status and a cost: where there is none any more it keeps its own.
+        """
+        status = opening.status if self.status in (None, before.status) else self.status
+        cost = opening.cost if self.cost in (None, before.cost) else self.cost
+        return replace(self.as_batch(), status=status, cost=cost)
 
     @property
     def value(self) -> float:
@@ -57,10 +66,14 @@ class Item:
 
 @dataclass
 class Shop:
-    """`ledger` has every id that was ever copied; `keys` the request and the batch of each idempotency key."""
+    """`ledger` has every id that was ever copied; `keys` the request and the batch of each idempotency key.
+
+    `written` are the items inserted or written since the last run began.
+    """
 
     items: dict[str, Item] = field(default_factory=dict)
     ledger: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
     keys: dict[tuple[str, str], tuple[dict[str, Any], str]] = field(default_factory=dict)
     expanded: bool = False
     source: str = "AUTO"
@@ -71,6 +84,29 @@ class Shop:
     def lines(self, item_id: str) -> list[Line]:
         item = self.items[item_id]
         return list(item.batches.values()) if self.uses_batches(item_id) else [item.legacy]
+
+    def write(self, item_id: str, company: str, legacy: Line) -> None:
+        """The legacy application inserts or updates an item; its opening batch follows, or comes again."""
+        item = self.items.get(item_id)
+        if item is not None and item.legacy == legacy:
+            return
+        self.written.add(item_id)
+        if item is None:
+            item = self.items[item_id] = Item(company, legacy)
+            if item_id in self.ledger and item.copyable:
+                item.batches[OPENING] = legacy.as_batch()
+            return
+        if OPENING in item.batches:
+            item.batches[OPENING] = legacy.following(item.legacy, item.batches[OPENING])
+        item.legacy = legacy
+
+    def migrate(self) -> tuple[int, int]:
+        """How many items a run copies, and how many it holds back. Without anything to do there is no run."""
+        copied = [item_id for item_id in self.to_copy() if self.copy(item_id)]
+        if copied or not self.expanded:
+            self.written.clear()
+        self.expanded = True
+        return len(copied), len(self.held_back())
 
     def copy(self, item_id: str) -> bool:
         """Copies an item unless it was copied; False when it cannot be."""
@@ -100,9 +136,13 @@ class Shop:
                 opening = item.batches.get(OPENING)
                 if opening is None or opening != item.legacy.as_batch():
                     found.add(item_id)
-            elif item.batches or (item.wanted and item.copyable):
+            elif item.batches or (item.wanted and item.copyable and item_id not in self.written):
                 found.add(item_id)
         return found
+
+    def apart(self) -> set[str]:
+        """The items that are no match, and of which it is known why."""
+        return set(self.to_copy()) - self.mismatches()
 
     def answer(self) -> dict[str, Any]:
         """The answer to QUESTION."""

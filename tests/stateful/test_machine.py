@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from migration import atomic, copy
 from migration.copy import Copied
+from migration.step import Step
 from resolvers import create_batch, query
 from resolvers.item import ItemRow
 from resolvers.scope import Scope
@@ -87,23 +88,29 @@ def test_a_short_life_goes_well(world: World) -> None:
     live_a_short_life(world)
 
 
+execute = atomic._execute  # noqa: SLF001 - the one place where the steps of a run are carried out
+
+
 async def copy_nothing(*_: object) -> None: ...
 
 
-def copying_twice(copy_chunk: Callable[..., Awaitable[Copied]]) -> Callable[..., Awaitable[Copied]]:
+def copying_twice(copy_items: Callable[..., Awaitable[Copied]]) -> Callable[..., Awaitable[Copied]]:
     """The plain recipe: every run copies every item."""
 
     async def copy_all(connection: AsyncConnection, *arguments: Any, run: int, **options: Any) -> Copied:
-        copied = await copy_chunk(connection, *arguments, run=run, **options)
-        if copied.last_id is None:
-            again = """
-            INSERT INTO stock_batches SELECT (jsonb_populate_record(b, jsonb_build_object('id', gen_random_uuid()))).*
-            FROM stock_batches b JOIN stockshift.copy_ledger l ON l.batch_id = b.id WHERE l.run_id <> :run
-            """
-            await connection.execute(text(again), {"run": run})
+        copied = await copy_items(connection, *arguments, run=run, **options)
+        again = """
+        INSERT INTO stock_batches SELECT (jsonb_populate_record(b, jsonb_build_object('id', gen_random_uuid()))).*
+        FROM stock_batches b JOIN stockshift.copy_ledger l ON l.batch_id = b.id WHERE l.run_id <> :run
+        """
+        await connection.execute(text(again), {"run": run})
         return copied
 
     return copy_all
+
+
+async def follow_nothing(connection: AsyncConnection, steps: list[Step]) -> None:
+    await execute(connection, [step for step in steps if "stockshift_follow_update" not in step.sql])
 
 
 DEFECTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
@@ -111,9 +118,10 @@ DEFECTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         Scope, "copied", lambda *_: false()
     ),
     "a second run copies what was copied": lambda patch: patch.setattr(
-        atomic, "copy_chunk", copying_twice(copy.copy_chunk)
+        atomic, "copy_items", copying_twice(copy.copy_items)
     ),
     "a first batch hides the legacy stock": lambda patch: patch.setattr(create_batch, "_copy_first", copy_nothing),
+    "an opening batch does not follow": lambda patch: patch.setattr(atomic, "_execute", follow_nothing),
     "the read source is not heeded": lambda patch: patch.setattr(
         ItemRow, "may_use_batches", property(lambda item: item.scope.shape.batches_known)
     ),
