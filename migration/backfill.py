@@ -62,7 +62,7 @@ async def backfill(drive: Drive, after: str | None) -> None:
         before = await _hold_back(drive, took, before)
         started = time.monotonic()
         try:
-            async with drive.transaction() as connection:
+            async with drive.transaction(yielding=True) as connection:
                 await drive.stop_if_told(connection)
                 upto = await next_bound(connection, after, pace.size)
                 if upto is None:
@@ -103,7 +103,7 @@ async def sweep(drive: Drive) -> int:
                 held_back = select(func.count()).select_from(left).where(left.c.reason.is_not(None))
                 return int((await connection.execute(held_back)).scalar_one())
         try:
-            async with drive.transaction() as connection:
+            async with drive.transaction(yielding=True) as connection:
                 chunk = await copy_items(
                     connection,
                     await load_shape(connection),

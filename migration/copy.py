@@ -8,8 +8,9 @@ the copy waits for nobody while it has locks.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Select, Text, cast, func, insert, literal, null, select, text
+from sqlalchemy import ColumnElement, Select, Table, Text, all_, cast, exists, func, insert, literal, null, select, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
@@ -139,8 +140,28 @@ async def copy_items(
     """Copies those of the items that can be, and were not, and, unless the table is, that nobody has locked."""
     await because(connection, BASELINE)
     found = candidates(shape, ITEM, among, chosen)
+    if not table_locked:
+        for table, column in ((tables.locations, ITEM.c.locationId), (tables.users, ITEM.c.assignedUserId)):
+            found = found.where(await _kept(connection, table, column, among))
     statement = copy_statement(found, run, chosen, table_locked=table_locked)
     return Copied(*(await connection.execute(statement)).one())
+
+
+async def _kept(
+    connection: AsyncConnection, table: Table, column: ColumnElement[str], among: Among
+) -> ColumnElement[bool]:
+    """Locks the rows of `table` that these items refer to, so that they are kept; the condition on an item to refer to
+    none but these, or to none that exists.
+
+    Whoever deletes one has it locked and wants the items next. Were the items locked first, both would wait for ever.
+    """
+    referred = select(column).where(among(ITEM.c.id))
+    lock = (
+        select(table.c.id).where(table.c.id.in_(referred)).with_for_update(read=True, key_share=True, skip_locked=True)
+    )
+    kept = list((await connection.execute(lock)).scalars())
+    other = table.alias()
+    return ~exists().where(other.c.id == column, other.c.id != all_(literal(kept, ARRAY(Text))))
 
 
 async def copy_item(connection: AsyncConnection, shape: Shape, item_id: str) -> None:

@@ -24,6 +24,9 @@ RUN = tables.migration_run
 POLL_SECONDS = 0.5
 BUSY_ATTEMPTS = 5
 TURN_MS = 100
+YIELD_MS = 100
+"""How long one who has items locked waits for anything else: far less than the second (deadlock_timeout) after which
+PostgreSQL ends somebody, perhaps the shop, when two wait for each other."""
 
 
 class Stopped(Exception):
@@ -48,14 +51,16 @@ class Drive:
     stage: str = "expand"
 
     @asynccontextmanager
-    async def transaction(self, *, limited: bool = True) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, *, limited: bool = True, yielding: bool = False) -> AsyncIterator[AsyncConnection]:
         """A small transaction, in which no statement waits for a lock or, if `limited`, runs longer than lock_timeout.
+        `yielding`: it is to lock items.
 
         Raises LeaseLost before anything is done; until its end nobody can take the run over.
         """
         async with connecting(self.engine) as connection, connection.begin():
             await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
-            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {self.lock_timeout_ms:d}")
+            patience = min(self.lock_timeout_ms, YIELD_MS) if yielding else self.lock_timeout_ms
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience:d}")
             limit = self.lock_timeout_ms if limited else 0
             await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit:d}")
             await settle(connection)

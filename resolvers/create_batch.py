@@ -104,11 +104,11 @@ async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatc
     if not (shape.expanded and shape.has(tables.stock_batches)):
         message = "the migration has not begun, so there are no batches yet; an admin runs `stockshift migrate` first"
         raise Refused(UserError(message, ErrorCode.MIGRATION_NOT_STARTED))
+    await connection.execute(text("LOCK TABLE public.stock_batches IN ROW EXCLUSIVE MODE"))
     if not await is_capturing(connection):
         message = "the triggers that keep both systems in step are not on, so no batch is made: if a migration has just"
         message += " begun, try again in a moment; else an admin runs `stockshift migrate`, which puts them on"
         raise Refused(UserError(message, ErrorCode.MIGRATION_NOT_STARTED))
-    await connection.execute(text("LOCK TABLE public.stock_batches IN ROW EXCLUSIVE MODE"))
     scope = Scope(shape, viewer.company)
     item = await _locked_item(connection, scope, new)
     batch_id = str(uuid.uuid4())

@@ -188,7 +188,8 @@ BEGIN
         COALESCE(i."costPerUnitUSD", (l.choices ->> 'costPerUnitUSD')::double precision),
         COALESCE(i."freightCostUSD", 0), COALESCE(i."orderDate", (l.choices ->> 'orderDate')::timestamp),
         i."expectedArrival", i."orderNumber", i."notes", i."createdAt", i."updatedAt", i.id, place.id, assignee.id
-    FROM inserted i
+    FROM inserted
+    JOIN public.items i ON i.id = inserted.id
     JOIN stockshift.copy_ledger l ON l.item_id = i.id
     JOIN unnest(enum_range(NULL::public."Status")) AS s (label)
         ON s.label::text = COALESCE(i."status"::text, l.choices ->> 'status')

@@ -18,7 +18,7 @@ from migration.locks import MigrationRunning
 from migration.online import migrate_online
 from migration.options import Options
 from tests.graphql_client import client_of
-from tests.migration.support import at_statements, engine_on, migrate, verified, waits_for_lock
+from tests.migration.support import at_statements, engine_on, migrate, until, verified, waits_for_lock
 from tests.mutations.support import stopping_at_harbour
 from tests.online.balance import disagreements_within
 from tests.online.support import COPIED, Migrating, migrate_live, migrate_while
@@ -375,16 +375,20 @@ async def test_what_a_trigger_of_the_shop_makes_of_an_item_made_again_is_followe
 
 
 async def test_who_deletes_a_location_of_items_that_are_being_copied_is_not_made_to_fail(half_copied_url: str) -> None:
-    """It has the location and wants the item; the copy has the item and wants the location. The copy gives way."""
+    """It has the location and wants the items next. So the copy has no item before its location, and waits for none."""
     async with psql(half_copied_url) as legacy, psql(half_copied_url) as other, psql(half_copied_url) as watcher:
         await legacy.execute("UPDATE items SET \"locationId\" = 'acme-harbour' WHERE id = 'mug'")
+
+        async def passed_over() -> bool:
+            waiting = await watcher.fetchval("SELECT waiting FROM stockshift.migration_run ORDER BY id DESC LIMIT 1")
+            return "locked by other sessions" in (waiting or "")
+
         async with other.transaction():
-            await other.execute("SELECT FROM locations WHERE id = 'acme-main' FOR UPDATE")  # the copy stops at `cup`
+            await other.execute("SELECT FROM locations WHERE id = 'acme-main' FOR UPDATE")
             migrating = Migrating(half_copied_url)
-            await waits_for_lock(watcher)
-            deletion = asyncio.create_task(legacy.execute("DELETE FROM locations WHERE id = 'acme-harbour'"))
-            await waits_for_lock(watcher, 2)
-        await deletion
+            await until(passed_over, "the copy has only items at a locked location left")
+            assert await watcher.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0
+            await legacy.execute("DELETE FROM locations WHERE id = 'acme-harbour'")
         assert (await migrating.task).copied == 3
         assert await watcher.fetchval("SELECT count(*) FROM stock_batches WHERE \"locationId\" = 'acme-harbour'") == 0
     await sound(half_copied_url)
