@@ -76,6 +76,8 @@ class SeveralItems(click.Command):
         several = False
         for word in args:
             if word.startswith("-"):
+                if words[-1:] == ["--items"]:
+                    break  # click says what is missing
                 several = word == "--items"
             elif several and words[-1] != "--items":
                 words.append("--items")

@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +22,7 @@ ITEMS = 400
 
 
 @pytest.fixture
-def paused_url(shop_url: str) -> Iterator[str]:
+def paused_url(shop_url: str) -> str:
     """A shop whose run was paused in the middle."""
     add_items(shop_url, ITEMS)
     pause(shop_url)
