@@ -250,7 +250,7 @@ WRONG = [
     "query($a: Nothing) { items { totalCount } }",
     "query($a: Int) { items(first: $b) { totalCount } }",
     "{ ...Nothing }",
-    "subscription { migrationProgress { phase } }",
+    "subscription { nothing { phase } }",
 ]
 
 
