@@ -147,7 +147,9 @@ async def test_a_run_whose_driver_is_silent_reads_as_interrupted_and_its_watcher
 
 async def test_who_sees_one_company_is_told_of_its_own_items_alone(service: Live, running: Connection) -> None:
     await running.execute("UPDATE stockshift.migration_run SET waiting = 'globex-mug is locked', error = 'globex-mug'")
-    async with wired(service.address, bearer(Role.MANAGER, "acme")) as wire:
+    async with wired(service.address) as of_all, wired(service.address, bearer(Role.MANAGER, "acme")) as wire:
+        await of_all.subscribe(PROGRESS)
+        assert (await of_all.data())["migrationProgress"]["total"] == 100
         await wire.subscribe(PROGRESS)
         seen = (await wire.data())["migrationProgress"]
     assert (seen["done"], seen["total"], seen["rate"], seen["secondsLeft"]) == (0, 1, None, None)
