@@ -80,6 +80,17 @@ async def test_what_differs_since_an_earlier_run_does_not_keep_new_items_from_be
     assert (outcome.copied, outcome.mismatched) == (1, 1)
 
 
+async def test_a_run_that_forgot_items_is_not_kept(items_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing_follows(*_: object) -> None: ...
+
+    monkeypatch.setattr("migration.atomic.next_bound", nothing_follows)
+    async with psql(items_url) as connection:
+        before = await whole_database(connection)
+        with pytest.raises(NotVerified, match=r"7 wrong, such as item item-\w+: it was not copied, "):
+            await migrate(items_url)
+        assert await whole_database(connection) == before
+
+
 def fail(statement: str, _cursor: Any) -> None:
     raise Injected(statement)
 

@@ -393,7 +393,10 @@ async def test_what_the_opening_batch_could_not_take_is_named_with_its_writer(mi
             ),
         )
     ]
-    await change(migrated_url, "UPDATE items SET status = 'Sold' WHERE id = 'item-Arrived'")
+    await change(migrated_url, f'UPDATE stock_batches SET "costPerUnitUSD" = 1 WHERE id = {OPENING}')
+    both = "the legacy columns and the opening batch were both changed after the copy"
+    assert [found.cause for found in (await report_on(migrated_url)).mismatches] == [both]
+    await change(migrated_url, "UPDATE items SET status = 'Sold', \"costPerUnitUSD\" = 2 WHERE id = 'item-Arrived'")
     assert failed(await report_on(migrated_url)) == {}
 
 
@@ -421,7 +424,12 @@ async def test_an_item_that_is_cut_over_matches_whatever_its_batches_say(migrate
 
 
 async def test_a_legacy_write_after_the_cut_over_is_drift(migrated_url: str) -> None:
-    await change(migrated_url, "UPDATE items SET notes = 'before' WHERE id IN ('item-Arrived', 'item-Sold')", CUT_OVER)
+    await change(
+        migrated_url,
+        "UPDATE items SET notes = 'before' WHERE id IN ('item-Arrived', 'item-Sold')",
+        "UPDATE stockshift.legacy_write SET followed = false",
+        CUT_OVER,
+    )
     assert failed(await report_on(migrated_url)) == {}
     async with psql(migrated_url, application_name="old till") as connection:
         await connection.execute('UPDATE items SET "quantityInStock" = 1')
@@ -433,6 +441,8 @@ async def test_a_legacy_write_after_the_cut_over_is_drift(migrated_url: str) -> 
     await change(migrated_url, "UPDATE items SET id = 'renamed' WHERE id = 'item-Arrived'")
     assert failed(await report_on(migrated_url)) == {"drift": ("0", "1")}, "another id is no legacy column"
     assert failed(await report_on(migrated_url, "globex")) == {}
+    await change(migrated_url, "UPDATE stockshift.legacy_write SET followed = true")
+    assert failed(await report_on(migrated_url)) == {}
 
 
 UNMOVED = "ALTER TABLE stock_batches DISABLE TRIGGER stockshift_move_update; "
