@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from migration.atomic import Migrated, migrate_atomic
+from migration.atomic import Migrated, NotVerified, migrate_atomic
 from migration.failures import ConnectionLost
 from migration.locks import LockNotHad
 from tests.migration.support import (
