@@ -30,7 +30,9 @@ COPY_ITEMS = 1_000_000
     help=f"How many items the shop has.  [default: 100000; copy: {COPY_ITEMS}]",
 )
 @click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 5; copy: 3]")
-@click.option("--seconds", type=click.IntRange(min=1), help="How long each measurement takes.  [default: 3; soak: 15]")
+@click.option(
+    "--seconds", type=click.IntRange(min=1), help="How long each measurement takes.  [default: 3; soak: 15; copy: 2]"
+)
 @click.option("--connections", type=click.IntRange(min=1), multiple=True, default=(8, 32), show_default=True)
 @click.option("--only", type=click.Choice([one.name for one in CONTESTANTS]), multiple=True, help="Beside the service.")
 @click.option("--growth", is_flag=True, help="Measure how cost grows with the number of items, instead.")
@@ -75,7 +77,7 @@ def main(
             name, text = "PROFILE", profile(items, seconds or (2 if quick else 5), say)
             click.echo(text)
         elif copied:
-            found = copying(items, rounds or (1 if quick else 3), seconds or (1 if quick else 3), say)
+            found = copying(items, rounds or (1 if quick else 3), seconds or (1 if quick else 2), say)
             name, text = "COPY", render_copying(found)
         else:
             options = Options(items, rounds or (1 if quick else 5), seconds or (1 if quick else 3), connections, only)
