@@ -76,9 +76,7 @@ def test_the_longest_chunk_copied_something() -> None:
 
 
 def test_memory_is_the_drivers_after_a_tenth_and_then_the_most_and_at_the_end() -> None:
-    events = [
-        Event(float(number), "copy", number * 50, memory)
-        for number, memory in enumerate((90.0, 50.0, 52.0, 60.0, 55.0))
-    ]
-    run = CopyRun(events, [Span("copy", 0.0, 4.0, Meter(0, 0.0))], 200)
+    told = {0: 90.0, 10: 40.0, 20: 50.0, 100: 60.0, 200: 55.0}
+    events = [Event(float(done), "copy", done, memory) for done, memory in told.items()]
+    run = CopyRun(events, [Span("copy", 0.0, 200.0, Meter(0, 0.0))], 200)
     assert run.memory == (50.0, 60.0, 55.0)
