@@ -25,7 +25,7 @@ FUNCTIONS: Mapping[str, str] = {
 }
 """By name: the statement that makes the function, or makes it anew."""
 
-LEGACY_COLUMNS = list(tables.COMPARED_COLUMNS.values())
+SEARCH_PATH = "search_path=pg_catalog, pg_temp"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Trigger:
     function: str
 
     def make(self, name: str) -> str:
+        return self.describe(name).replace("CREATE", "CREATE OR REPLACE", 1)
+
+    def describe(self, name: str) -> str:
+        """As PostgreSQL describes it."""
         fires = f"{self.when} ON {self.table} {self.rest}"
         return f"CREATE TRIGGER {name} {fires} EXECUTE FUNCTION stockshift.{self.function}()"
 
@@ -76,7 +80,7 @@ TRIGGERS: Mapping[str, Trigger] = {
         "public.stock_batches",
         "a batch that comes leaves a movement; what is copied is in the copy ledger",
         "AFTER INSERT",
-        "FOR EACH ROW WHEN (current_setting('stockshift.reason', true) IS DISTINCT FROM 'COPY')",
+        "FOR EACH ROW WHEN ((current_setting('stockshift.reason'::text, true) IS DISTINCT FROM 'COPY'::text))",
         "move_batch",
     ),
     "stockshift_move_update": Trigger(
@@ -105,7 +109,7 @@ TRIGGERS: Mapping[str, Trigger] = {
 
 @dataclass(frozen=True)
 class Captured:
-    """What of it is in the database: functions as they are here, triggers that are there, those that always fire."""
+    """What of it is in the database: functions and triggers that are as they are here, triggers that always fire."""
 
     functions: frozenset[str]
     triggers: frozenset[str]
@@ -116,14 +120,12 @@ THERE = text(
     """
     SELECT
         ARRAY(
-            SELECT p.proname::text || ' ' || p.prosrc FROM pg_catalog.pg_proc p
+            SELECT concat_ws(' ', p.proname, array_to_string(p.proconfig, ' '), p.prosrc) FROM pg_catalog.pg_proc p
             WHERE p.pronamespace = to_regnamespace('stockshift') AND p.prosecdef
         ) AS functions,
         ARRAY(
-            SELECT n.nspname || '.' || c.relname || ' ' || t.tgname || ' ' || t.tgenabled::text
+            SELECT t.tgenabled::text || pg_get_triggerdef(t.oid)
             FROM pg_catalog.pg_trigger t
-            JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
             WHERE p.pronamespace = to_regnamespace('stockshift')
         ) AS triggers
@@ -147,16 +149,12 @@ async def is_capturing(connection: AsyncConnection) -> bool:
 
 async def captured(connection: AsyncConnection) -> Captured:
     row = (await connection.execute(THERE)).one()
-    functions, triggers = set(row.functions), set(row.triggers)
-    enabled = {name for name, trigger in TRIGGERS.items() if f"{trigger.table} {name} A" in triggers}
+    functions, triggers = set(row.functions), {one[1:]: one[0] for one in row.triggers}
+    made = {name: trigger.describe(name) for name, trigger in TRIGGERS.items()}
     return Captured(
-        frozenset(name for name, sql in FUNCTIONS.items() if f"{name} {_body(sql)}" in functions),
-        frozenset(
-            name
-            for name, trigger in TRIGGERS.items()
-            if any(one.startswith(f"{trigger.table} {name} ") for one in triggers)
-        ),
-        frozenset(enabled),
+        frozenset(name for name, sql in FUNCTIONS.items() if f"{name} {SEARCH_PATH} {_body(sql)}" in functions),
+        frozenset(name for name, described in made.items() if described in triggers),
+        frozenset(name for name, described in made.items() if triggers.get(described) == "A"),
     )
 
 
