@@ -1,6 +1,7 @@
 """What others do around an online migration, to it and to the shop's tables, and how it holds back for them."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from migration.options import Options
 from migration.progress import Progress
 from migration.run import Run, Wanted, ask, latest_run
 from migration.throttle import POLL_SECONDS, Measured, Throttle
-from tests.migration.support import at_statements, engine_on
+from tests.migration.support import at_statements, engine_on, once_before
 from tests.online.support import migrate_live
 from tests.online.test_races import sound
 from tests.support import psql
@@ -187,6 +188,7 @@ async def test_a_throttle_by_sessions_waits_until_others_have_less_to_do(quiet_u
         said = Waits("other sessions are at work, more than active=", end_it)
         options = Options(chunk_size=15, throttle=Throttle(active=0.5))
         outcome = await migrate_live(quiet_url, options=options, progress=said)
+        end_it()
         cancelled, *_ = await asyncio.gather(*work, return_exceptions=True)
     assert isinstance(cancelled, asyncpg.QueryCanceledError)
     assert (outcome.copied, said.times > 0) == (30, True)
@@ -234,26 +236,29 @@ def test_no_chunk_is_larger_than_asked_for() -> None:
 
 
 async def test_a_chunk_that_takes_too_long_gives_its_items_up_and_is_made_smaller(quiet_url: str) -> None:
-    """Somebody may be waiting for one of them. Here a location is locked, to which the batches' key refers."""
-    chunks: list[int] = []
-    said: list[str] = []
+    """Somebody may be waiting for one of them. Here the batches are locked: the shop makes an index of its own."""
+    sizes: list[str] = []
     async with psql(quiet_url) as shop:
-        closing = shop.transaction()
-        await closing.start()
-        await shop.execute("SELECT FROM locations WHERE id = 'acme-harbour' FOR UPDATE")
-        let_go: list[asyncio.Task[None]] = []
+        index = shop.transaction()
+        ended: list[asyncio.Task[None]] = []
+
+        async def make_index() -> None:
+            await index.start()
+            await shop.execute("CREATE INDEX ON stock_batches (notes)")
 
         def look(progress: Progress) -> None:
-            if progress.stage == "copy" and progress.chunk:
-                chunks.append(progress.done)
-            if progress.waiting and "took longer than" in progress.waiting:
-                said.append(progress.waiting)
-                if len(said) == 3:
-                    let_go.append(asyncio.create_task(closing.rollback()))
+            waited = re.search(r"a chunk took longer than 100 ms; the next has (\d+) items", progress.waiting or "")
+            if waited:
+                sizes.append(waited[1])
+            if len(sizes) == 3 and not ended:
+                ended.append(asyncio.create_task(index.commit()))
 
-        outcome = await migrate_live(quiet_url, options=Options(chunk_size=16), lock_timeout_ms=100, progress=look)
-        await asyncio.gather(*let_go)
+        async with engine_on(quiet_url) as engine:
+            with once_before(engine, BEFORE_A_CHUNK, make_index):
+                outcome = await migrate_online(
+                    engine, driver="test", options=Options(chunk_size=16), lock_timeout_ms=100, progress=look
+                )
+        await asyncio.gather(*ended)
     assert (outcome.state, outcome.copied) == ("FINISHED", 30)
-    assert said[:3] == [f"a chunk took longer than 100 ms; the next has {size} items" for size in (8, 4, 2)]
-    assert chunks[0] <= 2
+    assert sizes[:3] == ["8", "4", "2"]
     await sound(quiet_url)
