@@ -63,7 +63,7 @@ class Run:
     @property
     def seconds_left(self) -> float | None:
         """At the present rate; None when it is not known."""
-        if not self.rate or self.state != "RUNNING":
+        if not self.rate or not self.driven:
             return None
         return max(0, self.items_total - self.items_copied) / self.rate
 

@@ -12,12 +12,21 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body
 DECLARE
     entry record;
     item record;
-    was jsonb := '{}';
-    becomes jsonb := '{}';
+    units integer;
     label public."Status";
     cost double precision;
+    freight double precision;
+    ordered timestamp;
+    expected timestamp;
+    order_number text;
+    remarks text;
+    created timestamp;
+    updated timestamp;
     place text;
     assignee text;
+    there boolean := to_regclass('public.stock_batches') IS NOT NULL;
+    was jsonb := '{}';
+    becomes jsonb := '{}';
     gone text;
     followed boolean := false;
 BEGIN
@@ -70,7 +79,7 @@ BEGIN
         IF becomes = '{}' AND NEW.id = OLD.id THEN
             RETURN NULL;
         END IF;
-    EXCEPTION WHEN undefined_column THEN
+    EXCEPTION WHEN undefined_column OR datatype_mismatch THEN
         INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, after, application, role)
         VALUES (
             to_jsonb(NEW) ->> 'id', 'UNREADABLE', false, to_jsonb(OLD), to_jsonb(NEW),
@@ -82,7 +91,7 @@ BEGIN
     -- What is known of the item goes with its new id; its batches too, whichever key cascades first. What is known of an
     -- item that had this id before, and was deleted, gives way. Movements are found by batch: those of other batches
     -- that are gone add up to nothing, and may stay where they are.
-    IF NEW.id <> OLD.id THEN
+    IF NEW.id <> OLD.id AND there THEN
         UPDATE public.stock_batches SET "itemId" = NEW.id WHERE "itemId" = OLD.id;
         gone := format('%s (deleted, %s)', NEW.id, gen_random_uuid());
         UPDATE stockshift.movement m SET item_id = gone
@@ -115,40 +124,57 @@ BEGIN
     END IF;
 
     -- The row as it is now, which a trigger of the shop may have written once more since. What a batch cannot take: no
-    -- status, or one that the type lacks; no cost; a location or user that is none.
-    IF entry.follows THEN
-        SELECT i.* INTO item FROM public.items i WHERE i.id = NEW.id;
-        followed := true;
-        IF becomes ? 'status' THEN
-            SELECT s.label INTO label FROM unnest(enum_range(NULL::public."Status")) AS s (label)
-            WHERE s.label::text = COALESCE(item."status"::text, entry.choices ->> 'status');
-            followed := FOUND;
-        END IF;
-        IF becomes ? 'costPerUnitUSD' THEN
-            cost := COALESCE(item."costPerUnitUSD", (entry.choices ->> 'costPerUnitUSD')::double precision);
-            followed := followed AND cost IS NOT NULL;
-        END IF;
-        place := item."locationId";
-        assignee := item."assignedUserId";
+    -- status, or one that the type lacks; no cost; a location or user that is none; a value past its column's type.
+    IF entry.follows AND there THEN
+        BEGIN
+            SELECT i.* INTO item FROM public.items i WHERE i.id = NEW.id;
+            units := COALESCE(item."quantityInStock", 0);
+            freight := COALESCE(item."freightCostUSD", 0);
+            ordered := COALESCE(item."orderDate", (entry.choices ->> 'orderDate')::timestamp);
+            expected := item."expectedArrival";
+            order_number := item."orderNumber";
+            remarks := item."notes";
+            created := item."createdAt";
+            updated := item."updatedAt";
+            place := item."locationId";
+            assignee := item."assignedUserId";
+            followed := true;
+            IF becomes ? 'status' THEN
+                SELECT s.label INTO label FROM unnest(enum_range(NULL::public."Status")) AS s (label)
+                WHERE s.label::text = COALESCE(item."status"::text, entry.choices ->> 'status');
+                followed := FOUND;
+            END IF;
+            IF becomes ? 'costPerUnitUSD' THEN
+                cost := COALESCE(
+                    item."costPerUnitUSD", (entry.choices ->> 'costPerUnitUSD')::double precision
+                );
+                followed := followed AND cost IS NOT NULL;
+            END IF;
+        EXCEPTION WHEN data_exception OR datatype_mismatch OR undefined_column THEN
+            there := false;
+            followed := false;
+        END;
+    END IF;
+    IF entry.follows AND there THEN
         IF place IS NOT NULL AND becomes ? 'locationId' THEN
-            SELECT l.id INTO place FROM public.locations l WHERE l.id = item."locationId";
+            SELECT l.id INTO place FROM public.locations l WHERE l.id = place;
             followed := followed AND FOUND;
         END IF;
         IF assignee IS NOT NULL AND becomes ? 'assignedUserId' THEN
-            SELECT u.id INTO assignee FROM public.users u WHERE u.id = item."assignedUserId";
+            SELECT u.id INTO assignee FROM public.users u WHERE u.id = assignee;
             followed := followed AND FOUND;
         END IF;
         UPDATE public.stock_batches b SET
-            quantity = COALESCE(item."quantityInStock", 0),
+            quantity = units,
             status = COALESCE(label, b.status),
             "costPerUnitUSD" = COALESCE(cost, b."costPerUnitUSD"),
-            "freightCostUSD" = COALESCE(item."freightCostUSD", 0),
-            "orderDate" = COALESCE(item."orderDate", (entry.choices ->> 'orderDate')::timestamp),
-            "expectedArrival" = item."expectedArrival",
-            "orderNumber" = item."orderNumber",
-            notes = item."notes",
-            "createdAt" = COALESCE(item."createdAt", b."createdAt"),
-            "updatedAt" = COALESCE(item."updatedAt", b."updatedAt"),
+            "freightCostUSD" = freight,
+            "orderDate" = ordered,
+            "expectedArrival" = expected,
+            "orderNumber" = order_number,
+            notes = remarks,
+            "createdAt" = COALESCE(created, b."createdAt"),
+            "updatedAt" = COALESCE(updated, b."updatedAt"),
             "locationId" = place,
             "assignedUserId" = assignee
         WHERE b.id = entry.batch_id AND b."itemId" = NEW.id;
@@ -167,6 +193,12 @@ $body$;
 CREATE OR REPLACE FUNCTION stockshift.follow_inserted_items() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
+    IF to_regclass('public.stock_batches') IS NULL THEN
+        INSERT INTO stockshift.legacy_write (item_id, operation, followed, after, application, role)
+        SELECT i.id, 'INSERT', false, to_jsonb(i), current_setting('application_name'), session_user FROM inserted i;
+        RETURN NULL;
+    END IF;
+
     -- As for an update: a snapshot that is older than the copy does not show it.
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
         INSERT INTO stockshift.copy_ledger (item_id, batch_id, original)
