@@ -27,10 +27,12 @@ def by_creation(item: FromClause) -> ColumnElement[object]:
 _batch = tables.stock_batches.c
 _item = tables.items.c
 
-BATCH_INDEXES = {
+BATCHES_OF_AN_ITEM = {
     "an item's batches, in the order of their pages": Index(
         "stock_batches_itemId_createdAt_id_idx", _batch.itemId, _batch.createdAt, _batch.id
     ),
+}
+BATCH_INDEXES = BATCHES_OF_AN_ITEM | {
     "which items have batches of a status": Index("stock_batches_status_itemId_idx", _batch.status, _batch.itemId),
     "which items have batches at a location": Index(
         "stock_batches_locationId_itemId_idx", _batch.locationId, _batch.itemId

@@ -24,6 +24,12 @@ ITEM = tables.items.alias("item")
 BECAUSE = text(
     "SELECT set_config('stockshift.reason', :reason, true), set_config('stockshift.actor', coalesce(:actor, ''), true)"
 )
+# A random UUID that begins so is one of version 7 (RFC 9562). Those of a chunk are neighbours in the indexes on them;
+# at random, a chunk writes to every page of an index that no longer fits in memory.
+UUID_NOW = text(
+    "(SELECT left(now.hex, 8) || '-' || right(now.hex, 4) || '-7' FROM (SELECT lpad(to_hex((extract(epoch FROM"
+    " statement_timestamp()) * 1000)::bigint), 12, '0') AS hex) AS now)"
+)
 BASELINE = "COPY"
 """The reason of what is no movement: it is what the movements begin from."""
 
@@ -65,7 +71,7 @@ def copy_statement(
     # A status is of its type once it is known to be of one: not where rows that are held back are looked at too.
     values = opening_values(ITEM, chosen) | {"status": status_text(ITEM, chosen)}
     rows = chosen_items.add_columns(
-        cast(func.gen_random_uuid(), Text).label("made"),
+        func.overlay(cast(func.gen_random_uuid(), Text), UUID_NOW, 1, 15).label("made"),
         func.row_to_json(text("item")).label("original"),
         taken(ITEM, chosen).label("choices"),
         *[value.label(f"opening_{name}") for name, value in values.items()],

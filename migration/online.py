@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import tables
 from db.engine import ConnectionFailed, connecting
 from db.errors import StockshiftError
-from db.indexes import BATCH_INDEXES
+from db.indexes import BATCHES_OF_AN_ITEM
 from db.shape import load_shape
 from db.sqlstate import is_lost
 from migration import lease, verify
@@ -145,11 +145,11 @@ async def _drive(drive: Drive, after: str | None, driver: str) -> Outcome:
         await drive.enter("copy")
         await backfill(drive, after)
     await drive.enter("sweep")
+    await drive.alone([STATISTICS])  # the sweep looks for few items among all
     held_back = await sweep(drive)
     await drive.enter("keys")
     there = await _look(drive)
     await drive.alone([*keys_to_validate(there), *indexes_to_make(there, concurrently=True)])
-    await drive.alone([STATISTICS])
     await drive.enter("verify")
     verified = await verify.verify(drive.engine, requested_by=driver)
     async with drive.transaction() as connection:
@@ -182,9 +182,9 @@ async def _capture(drive: Drive) -> None:
     for step, target in keys_and_targets(there, validated=not filled):
         await drive.having({target: WRITERS_WAIT, BATCHES: WRITERS_WAIT}, [step])
     if filled:
-        await drive.alone(indexes_to_make(there, BATCH_INDEXES, concurrently=True))
+        await drive.alone(indexes_to_make(there, BATCHES_OF_AN_ITEM, concurrently=True))
     else:
-        await drive.having({BATCHES: WRITERS_WAIT}, indexes_to_make(there, BATCH_INDEXES))
+        await drive.having({BATCHES: WRITERS_WAIT}, indexes_to_make(there, BATCHES_OF_AN_ITEM))
     await drive.having({}, functions_to_make(there.capture))
     await drive.having({BATCHES: WRITERS_WAIT}, triggers_to_put(there.capture, BATCHES))
     await drive.having({ITEMS: WRITERS_WAIT}, triggers_to_put(there.capture, ITEMS))

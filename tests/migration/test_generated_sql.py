@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import tables
-from db.indexes import BATCH_INDEXES, ITEM_INDEXES
+from db.indexes import BATCH_INDEXES, BATCHES_OF_AN_ITEM, ITEM_INDEXES
 from migration.capture import FUNCTIONS, TRIGGERS
 from migration.online import migrate_online
 from tests.conftest import MakeTemplate, database_on, fill_shop
@@ -203,7 +203,7 @@ def test_what_was_looked_over_is_all_that_a_migration_makes(looked_over: LookedO
         *(f"CREATE OR REPLACE FUNCTION stockshift.{name}()" for name in FUNCTIONS),
         *(f"CREATE OR REPLACE TRIGGER {name}" for name in TRIGGERS),
         *(f"ENABLE ALWAYS TRIGGER {name}" for name in TRIGGERS),
-        *(f'CREATE INDEX "{index.name}"' for index in BATCH_INDEXES.values()),
+        *(f'CREATE INDEX "{index.name}"' for index in BATCHES_OF_AN_ITEM.values()),
         *(f'CREATE INDEX CONCURRENTLY "{index.name}"' for index in BATCH_INDEXES.values()),
         *(f"CREATE INDEX CONCURRENTLY {index.name}" for index in ITEM_INDEXES.values()),
         "DROP INDEX CONCURRENTLY",
