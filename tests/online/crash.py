@@ -270,10 +270,10 @@ class Life:
                 assert outcome.state in (STOPPED[kind.wanted], "FINISHED")
         return outcome
 
-    async def follow_up_on_dead(self) -> None:
+    async def follow_up_on_dead(self, outcome: Outcome | None = None) -> None:
         """After a driver that was a process of its own, or whose server died."""
         async with psql(self.url, application_name="the shop") as shop:
-            await self.follow_up(shop, None)
+            await self.follow_up(shop, outcome)
 
     async def follow_up(self, shop: Connection, outcome: Outcome | None) -> None:
         """What holds at any time, and a dead driver's lease is made old."""

@@ -1,8 +1,8 @@
 """Killed at any point, a migration is gone on with, and nothing is lost or doubled (R14, R15, R27, R28).
 
-A life of a migration has five such points, drawn by its seed; together they are some 200. STOCKSHIFT_TEST_EXAMPLES says
-how many lives there are, seven to each of its units: 8 if it is not set. With 100 or more a driver is killed before
-every single statement, too.
+A life of a migration has six such points, drawn by its seed; together they are some 200. STOCKSHIFT_TEST_EXAMPLES says
+how many lives there are, a little more than four to each of its units: 8 if it is not set. With 800 or more a driver is
+killed before every single statement, too.
 """
 
 import os
@@ -45,8 +45,8 @@ from tests.online.support import migrate_live
 from tests.support import connect_arguments, psql
 
 EXAMPLES = int(os.environ.get("STOCKSHIFT_TEST_EXAMPLES", "8"))
-POINTS = 5
-MANY = 100
+POINTS = 6
+PARTS = 100
 KINDS: tuple[type[Hurts], ...] = (Kills, Kills, Terminates, Cuts, CutsBefore, Asks, Cancels)
 
 
@@ -81,7 +81,7 @@ async def straight_on(server: str, template: str) -> Straight:
     return KNOWN[template]
 
 
-@pytest.mark.parametrize("seed", range(EXAMPLES * 9 // 2))
+@pytest.mark.parametrize("seed", range(max(1, EXAMPLES * 7 // 2)))
 async def test_a_driver_that_is_hurt_at_any_point_loses_nothing(quiet_url: str, straight: Straight, seed: int) -> None:
     life = Life(quiet_url, random.Random(seed), straight.structure)  # noqa: S311 - it is to be the same again
     for point in sorted(life.chance.sample(straight.points, POINTS)):
@@ -89,16 +89,14 @@ async def test_a_driver_that_is_hurt_at_any_point_loses_nothing(quiet_url: str, 
     await life.finish()
 
 
-@pytest.mark.skipif(EXAMPLES < MANY, reason="takes minutes: STOCKSHIFT_TEST_EXAMPLES=100 or more")
-@pytest.mark.parametrize("stage", range(len(STAGES)), ids=STAGES)
+@pytest.mark.parametrize("part", range(min(PARTS, max(1, EXAMPLES // 8))))
 async def test_a_driver_that_is_killed_before_any_statement_loses_nothing(
-    copy_template: CopyTemplate, quiet_template: str, straight: Straight, stage: int
+    copy_template: CopyTemplate, quiet_template: str, straight: Straight, part: int
 ) -> None:
-    for number, point in enumerate(straight.points):
-        if point[0] == stage:
-            life = Life(copy_template(quiet_template), random.Random(number), straight.structure)  # noqa: S311
-            assert await life.hurt(Kills, point) is None
-            await life.finish()
+    for number, point in list(enumerate(straight.points))[part::PARTS]:
+        life = Life(copy_template(quiet_template), random.Random(number), straight.structure)  # noqa: S311
+        assert await life.hurt(Kills, point) is None
+        await life.finish()
 
 
 async def test_of_a_driver_that_died_a_moment_ago_the_next_is_told(quiet_url: str) -> None:
@@ -152,7 +150,8 @@ async def test_a_driver_that_is_killed_loses_nothing(
     for point in sorted(life.chance.sample(straight.points, POINTS)):
         ends.append(killed_at(drivers, quiet_url, point))
         await life.follow_up_on_dead()
-    assert ends == [-signal.SIGKILL] * POINTS
+    assert ends[0] == -signal.SIGKILL
+    assert {0, -signal.SIGKILL} >= set(ends)  # one that takes over late has less to do
     await life.finish()
 
 
@@ -175,13 +174,14 @@ async def test_a_server_that_is_killed_loses_nothing(doomed: DoomedServer, strai
         await crash.fill(shop)
     life = Life(url, random.Random(seed), straight.structure)  # noqa: S311
     for point in sorted(life.chance.sample(straight.points, POINTS)):
-        assert await doom(doomed, life.chance.choice((KillsServer, StopsServer)), url, point) is None
+        outcome = await doom(doomed, life.chance.choice((KillsServer, StopsServer)), url, point)
         doomed.restart()
-        await life.follow_up_on_dead()
+        await life.follow_up_on_dead(outcome)
     await life.finish()
 
 
 async def doom(server: DoomedServer, kind: type[KillsServer], url: str, point: Point) -> Outcome | None:
+    """None, unless all that was left to do was to give the lease back."""
     shop = await asyncpg.connect(**connect_arguments(url))
     hurts = kind(url, shop)
     hurts.server = server
