@@ -103,7 +103,9 @@ class Settings(BaseSettings):
     trusted_documents: Path | None = Field(
         default=None, description="A JSON file of the only GraphQL documents to execute, see below. Unset: any"
     )
-    max_body_bytes: int = Field(default=262_144, ge=1, description="The largest request body, or message of a WebSocket, in bytes")
+    max_body_bytes: int = Field(
+        default=262_144, ge=1, description="The largest request body, or message of a WebSocket, in bytes"
+    )
     statement_timeout_ms: int = Field(
         default=10_000, ge=1, le=2**31 - 1, description="After how many ms the database gives up on a statement"
     )
