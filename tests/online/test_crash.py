@@ -5,6 +5,7 @@ how many lives there are, a little more than four to each of its units: 8 if it 
 killed before every single statement, too.
 """
 
+import asyncio
 import os
 import random
 import signal
@@ -94,7 +95,8 @@ async def test_a_driver_that_is_killed_before_any_statement_loses_nothing(
     copy_template: CopyTemplate, quiet_template: str, straight: Straight, part: int
 ) -> None:
     for number, point in list(enumerate(straight.points))[part::PARTS]:
-        life = Life(copy_template(quiet_template), random.Random(number), straight.structure)  # noqa: S311
+        url = await asyncio.to_thread(copy_template, quiet_template)
+        life = Life(url, random.Random(number), straight.structure)  # noqa: S311
         assert await life.hurt(Kills, point) is None
         await life.finish()
 
