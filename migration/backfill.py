@@ -129,9 +129,7 @@ def _too_long(error: DBAPIError) -> bool:
 
 async def _smaller(drive: Drive, pace: Pace) -> None:
     pace.halve()
-    await drive.wait(
-        WAIT_SECONDS, f"a chunk took longer than {drive.lock_timeout_ms} ms; the next has {pace.size} items"
-    )
+    await drive.wait(WAIT_SECONDS, f"a chunk took too long, or met a lock; the next has {pace.size} items")
 
 
 async def _note(drive: Drive, connection: AsyncConnection, chunk: Copied, pace: Pace, **values: object) -> None:

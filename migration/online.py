@@ -9,6 +9,7 @@ docs/decisions/0015.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import stamina
 from sqlalchemy import exists, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,7 +19,7 @@ from db.engine import ConnectionFailed, connecting
 from db.errors import StockshiftError
 from db.indexes import BATCHES_OF_AN_ITEM
 from db.shape import load_shape
-from db.sqlstate import is_lost
+from db.sqlstate import is_lost, sqlstate
 from migration import lease, verify
 from migration.backfill import backfill, sweep
 from migration.blockers import Blocked, find_misfits
@@ -45,6 +46,7 @@ from migration.transaction import settle
 EXPANSION = 0x57C6
 """The advisory lock under which our own tables are made: a lease needs them."""
 RUN = tables.migration_run
+MADE_ATTEMPTS = 5
 BATCHES, ITEMS = tables.stock_batches.fullname, tables.items.fullname
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=EXPANSION)
 
@@ -148,8 +150,10 @@ async def _drive(drive: Drive, after: str | None, driver: str) -> Outcome:
     await drive.alone([STATISTICS])  # the sweep looks for few items among all
     held_back = await sweep(drive)
     await drive.enter("keys")
-    there = await _look(drive)
-    await drive.alone([*keys_to_validate(there), *indexes_to_make(there, concurrently=True)])
+    async for attempt in stamina.retry_context(on=_made_meanwhile, attempts=MADE_ATTEMPTS, timeout=None):
+        with attempt:
+            there = await _look(drive)
+            await drive.alone([*keys_to_validate(there), *indexes_to_make(there, concurrently=True)])
     await drive.enter("verify")
     verified = await verify.verify(drive.engine, requested_by=driver)
     async with drive.transaction() as connection:
@@ -173,6 +177,11 @@ async def _drive(drive: Drive, after: str | None, driver: str) -> Outcome:
         verified.differing,
         verified.not_copied,
     )
+
+
+def _made_meanwhile(error: Exception) -> bool:
+    """A driver was killed, and what it had sent last, an index, was still being made by its server process."""
+    return isinstance(error, DBAPIError) and sqlstate(error) == "42P07"
 
 
 async def _capture(drive: Drive) -> None:

@@ -245,7 +245,9 @@ async def test_a_chunk_that_takes_too_long_gives_its_items_up_and_is_made_smalle
             await shop.execute("CREATE INDEX ON stock_batches (notes)")
 
         def look(progress: Progress) -> None:
-            waited = re.search(r"a chunk took longer than 100 ms; the next has (\d+) items", progress.waiting or "")
+            waited = re.search(
+                r"a chunk took too long, or met a lock; the next has (\d+) items", progress.waiting or ""
+            )
             if waited:
                 sizes.append(waited[1])
             if len(sizes) == 3 and not ended:
