@@ -45,6 +45,7 @@ async def test_the_latest_run_is_told_and_one_company_has_its_own_items_counted(
             VALUES ('online', 'host:1', now(), 900, 500, 10, 'item globex-1 is locked')
             """
         )
+        await connection.execute("INSERT INTO stockshift.driver (token, name, place) VALUES ('t', 'host:1', 'command')")
         run = (await status(items_url)).run
         assert run is not None
         assert (run.kind, run.items_total, run.items_copied, run.seconds_left) == ("online", 900, 500, 40)
