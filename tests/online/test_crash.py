@@ -11,8 +11,10 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -158,12 +160,11 @@ async def test_a_driver_that_is_killed_loses_nothing(
 
 
 @pytest.fixture(scope="module")
-def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoomedServer]:
-    folder = tmp_path_factory.mktemp("doomed")
-    for parent in (folder, *folder.parents[:3]):  # root's server runs as another user, who must reach it
-        parent.chmod(0o755)
-    with doomed_server(folder) as server:
-        yield server
+def doomed() -> Iterator[DoomedServer]:
+    with tempfile.TemporaryDirectory(prefix="stockshift-doomed-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # root's server runs as another user, who must reach it
+        with doomed_server(Path(folder)) as server:
+            yield server
 
 
 @pytest.mark.parametrize("seed", range(max(1, EXAMPLES // 4)))
