@@ -25,7 +25,7 @@ from tests.online.fire import on_fire
 from tests.online.support import LARGE, migrate_live, migrate_while
 from tests.support import psql
 
-SEEDS = range(max(1, int(os.environ.get("STOCKSHIFT_TEST_EXAMPLES", "8")) // 4))
+SEEDS = range(max(1, int(os.environ.get("STOCKSHIFT_TEST_EXAMPLES", "8")) // 8))
 NEXT_CHUNK = "AS chunk"
 """The statement with which a chunk begins: no item is locked yet."""
 
