@@ -135,6 +135,7 @@ setting = Table(
     stockshift,
     Column("only_row", Boolean, primary_key=True, server_default=text("true")),
     Column("read_source", Text, nullable=False, server_default=text("'AUTO'")),
+    Column("write_back", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("only_row", name="setting_has_one_row"),
     CheckConstraint("read_source IN ('AUTO', 'LEGACY')", name="setting_read_source_known"),
 )
@@ -228,6 +229,20 @@ legacy_write = Table(
     Column("application", Text),
     Column("role", Text, nullable=False),
     Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+)
+
+# Who did what to the migration (R: append-only): a trigger refuses all but INSERT. `details` by the action.
+audit = Table(
+    "audit",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("application", Text, nullable=False, server_default=text("current_setting('application_name')")),
+    Column("role", Text, nullable=False, server_default=text("session_user")),
+    Column("client", Text, server_default=text("host(inet_client_addr())")),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'")),
 )
 
 idempotency_key = Table(

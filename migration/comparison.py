@@ -39,7 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.candidates import candidates, differing, unwanted
+from migration.candidates import Among, candidates, differing, everything, unwanted
 
 MATCHING = ("MATCH", "NOTHING_TO_COPY", "CUT_OVER")
 APART = ("HELD_BACK", "NOT_YET_COPIED")
@@ -49,14 +49,16 @@ WRITES = ("INSERT", "UPDATE", "UNREADABLE")
 EXAMPLES = 5
 
 
-def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int | None, int, list[str], str]:
-    """One row an item: `legacy` and `batches` quantities, what of their difference is `explained`, differing `fields`,
-    `outcome`."""
+def comparison(
+    shape: Shape, company: str | None, among: Among = everything
+) -> Select[str, str, int, int | None, int, list[str], str]:
+    """One row an item `among` these: `legacy` and `batches` quantities, what of their difference is `explained`,
+    differing `fields`, `outcome`."""
     item = shape.relation(tables.items, "item")
     ledger = shape.relation(tables.copy_ledger, "ledger")
     opening = shape.relation(tables.stock_batches, "opening")
-    stock = _stock(shape)
-    candidate = candidates(shape, shape.relation(tables.items, "uncopied")).cte("candidate", nesting=True)
+    stock = _stock(shape, among)
+    candidate = candidates(shape, shape.relation(tables.items, "uncopied"), among).cte("candidate", nesting=True)
     written = _written_since(shape, candidate)
     differs = [
         case((differs, literal(name, Text)), else_=null())
@@ -92,7 +94,7 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
         .outerjoin(stock, stock.c.itemId == item.c.id)
         .outerjoin(candidate, candidate.c.id == item.c.id)
         .outerjoin(written, written.c.item_id == item.c.id)
-        .where(true() if company is None else item.c.companyId == company)
+        .where(among(item.c.id), true() if company is None else item.c.companyId == company)
     ).subquery("each")
     explained = case(
         (each.c.outcome == "CUT_OVER", func.coalesce(each.c.batches, 0) - each.c.legacy),
@@ -111,7 +113,7 @@ def comparison(shape: Shape, company: str | None) -> Select[str, str, int, int |
     )
 
 
-def _stock(shape: Shape) -> Subquery:
+def _stock(shape: Shape, among: Among) -> Subquery:
     """By item: units in its batches, `received` beside the opening batch, and whether it was copied `twice`."""
     batch = shape.relation(tables.stock_batches, "batch")
     known = shape.relation(tables.copy_ledger, "known")
@@ -128,6 +130,7 @@ def _stock(shape: Shape) -> Subquery:
         )
         .join(source, source.c.id == batch.c.itemId)
         .outerjoin(known, known.c.batch_id == batch.c.id)
+        .where(among(batch.c.itemId))
         .group_by(batch.c.itemId)
         .subquery("stock")
     )

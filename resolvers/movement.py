@@ -19,6 +19,8 @@ class MovementReason(Enum):
     ISSUED = "ISSUED"
     TRANSFERRED = "TRANSFERRED"
     CORRECTED = "CORRECTED"
+    REPAIRED = "REPAIRED"
+    FOLDED = "FOLDED"
 
 
 def _reason(reason: Value) -> Value:
