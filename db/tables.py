@@ -216,7 +216,7 @@ movement = Table(
 )
 
 # Every write of an item's legacy columns by anybody, written by the triggers on items alone. `followed`: the opening
-# batch took it; else it is drift, or the item was not copied.
+# batch took it; else it is drift, or the item was not copied. `settled`: what became of a drift, ACCEPTED or KEPT.
 legacy_write = Table(
     "legacy_write",
     stockshift,
@@ -229,6 +229,7 @@ legacy_write = Table(
     Column("application", Text),
     Column("role", Text, nullable=False),
     Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("settled", Text),
 )
 
 # Who did what to the migration (R: append-only): a trigger refuses all but INSERT. `details` by the action.
@@ -298,4 +299,23 @@ verification_mismatch = Table(
     Column("fields", ARRAY(Text), nullable=False),
     Column("cause", Text, nullable=False),
     Column("repair", Text),
+    Column("kind", Text),
+    Column("evidence", JSONB),
+)
+
+# What `repair` did, one row a change, with what was there before and what is there since: a batch that is taken away
+# lives on here, whole. No foreign keys: it outlives what it describes.
+repair_archive = Table(
+    "repair_archive",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("verification_id", BigInteger, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("batch_id", Text),
+    Column("before", JSONB(none_as_null=True)),
+    Column("after", JSONB(none_as_null=True)),
+    Column("actor", Text, nullable=False),
 )

@@ -69,10 +69,10 @@ def comparison(
     outcome = case(
         (and_(copied, stock.c.twice), "COPIED_TWICE"),
         (ledger.c.cut_over_at.is_not(null()), "CUT_OVER"),
-        (and_(copied, opening.c.id.is_(null())), "OPENING_BATCH_LOST"),
+        (and_(copied, opening.c.id.is_(null())), "BATCH_LOST"),
         (and_(copied, func.cardinality(fields) > 0), "FIELDS_DIFFER"),
         (copied, "MATCH"),
-        (stock.c.itemId.is_not(null()), "BATCHES_WITHOUT_COPY"),
+        (stock.c.itemId.is_not(null()), "HIDDEN_LEGACY_STOCK"),
         (unwanted(item), "NOTHING_TO_COPY"),
         (candidate.c.reason.is_not(null()), "HELD_BACK"),
         (or_(_last_run().is_(null()), written.c.item_id.is_not(null())), "NOT_YET_COPIED"),
@@ -99,7 +99,7 @@ def comparison(
     explained = case(
         (each.c.outcome == "CUT_OVER", func.coalesce(each.c.batches, 0) - each.c.legacy),
         (each.c.outcome.in_([*APART, "NOTHING_TO_COPY"]), -each.c.legacy),
-        (each.c.outcome == "BATCHES_WITHOUT_COPY", 0),
+        (each.c.outcome == "HIDDEN_LEGACY_STOCK", 0),
         else_=each.c.received,
     )
     return select(

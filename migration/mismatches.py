@@ -28,17 +28,17 @@ from migration.candidates import differing, opening_values, status_text
 from migration.comparison import APART, MATCHING, WRITES
 
 CAUSES = {
-    "OPENING_BATCH_LOST": "the opening batch was deleted, or given to another item, or the item itself was deleted"
+    "BATCH_LOST": "the opening batch was deleted, or given to another item, or the item itself was deleted"
     " and made again",
     "NOT_COPIED": "the item was not copied, and no write of it since the last run is recorded: it became copyable by"
     " another way, or nothing recorded it",
-    "BATCHES_WITHOUT_COPY": "the item has batches but was never copied, so its legacy stock is hidden",
+    "HIDDEN_LEGACY_STOCK": "the item has batches but was never copied, so its legacy stock is hidden",
     "COPIED_TWICE": "a second batch has the item's own time of creation: the item was copied twice",
 }
 REPAIRS = {
-    "OPENING_BATCH_LOST": "put the opening batch back from the copy ledger",
+    "BATCH_LOST": "put the opening batch back from the copy ledger",
     "NOT_COPIED": "run `stockshift migrate` again: it copies what is new",
-    "BATCHES_WITHOUT_COPY": "leave one batch that equals the item, or none; then run `stockshift migrate` again",
+    "HIDDEN_LEGACY_STOCK": "leave one batch that equals the item, or none; then run `stockshift migrate` again",
 }
 
 
@@ -107,6 +107,8 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
             compared.c.fields,
             cause,
             repair,
+            outcome.label("kind"),
+            cast(null(), JSONB).label("evidence"),
         )
         .select_from(compared)
         .join(item, item.c.id == compared.c.item_id)

@@ -93,8 +93,8 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
     matched = sum(number[key] for key in MATCHING)
     apart = sum(number[key] for key in APART)
     mismatched = found.items - matched - apart
-    copied = sum(number[key] for key in ("MATCH", "CUT_OVER", "FIELDS_DIFFER", "OPENING_BATCH_LOST", "COPIED_TWICE"))
-    lost, held_back, new = number["OPENING_BATCH_LOST"], number["HELD_BACK"], number["NOT_YET_COPIED"]
+    copied = sum(number[key] for key in ("MATCH", "CUT_OVER", "FIELDS_DIFFER", "BATCH_LOST", "COPIED_TWICE"))
+    lost, held_back, new = number["BATCH_LOST"], number["HELD_BACK"], number["NOT_YET_COPIED"]
     cut_over = found.explained - found.received + found.not_on_batches
     checks = (
         Check(
@@ -116,7 +116,7 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
         await none_found(connection, "baseline plus movements", unbalanced(shape, company)),
         Check("items match", mismatched == 0, str(found.items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
-        Check("hidden legacy stock", number["BATCHES_WITHOUT_COPY"] == 0, "0", str(number["BATCHES_WITHOUT_COPY"])),
+        Check("hidden legacy stock", number["HIDDEN_LEGACY_STOCK"] == 0, "0", str(number["HIDDEN_LEGACY_STOCK"])),
         *[await none_found(connection, name, query) for name, query in dangling(shape, company).items()],
         await none_found(connection, "drift", drifted(shape, company)),
         await all_in_place(connection),
