@@ -43,7 +43,10 @@ DATABASES = table("pg_database", column("oid"), column("datname"), schema="pg_ca
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Quantities are in units; `difference` is batches less legacy. `fields` are the batch's columns that differ."""
+    """Quantities are in units; `difference` is batches less legacy. `fields` are the batch's columns that differ.
+
+    `kind` and `evidence` are as migration/mismatches.py says; None in a report of an earlier version.
+    """
 
     item_id: str
     item_name: str
@@ -53,6 +56,8 @@ class Mismatch:
     fields: list[str]
     cause: str
     repair: str | None
+    kind: str | None
+    evidence: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
