@@ -1,4 +1,23 @@
-"""What is wrong with an item that does not match: its likely cause, and a proposed repair (R21)."""
+"""What is wrong with an item that does not match: of which kind, by whom, its likely cause, a proposed repair (R21).
+
+| kind | what is wrong |
+|---|---|
+| COPIED_WRONG | the opening batch differs from the legacy columns, and neither was touched since the copy |
+| OPENING_BATCH_CHANGED | the opening batch was changed, though the item is not cut over |
+| LEGACY_WRITE_NOT_FOLLOWED | a recorded write of the legacy columns, which the opening batch could not take |
+| LEGACY_CHANGED_UNRECORDED | the legacy columns were written while the trigger was off |
+| BOTH_CHANGED | the opening batch was changed, and the legacy columns written without it |
+| BATCH_LOST | the opening batch is gone, or is another item's |
+| COPIED_TWICE | a second batch is a copy of the item |
+| NOT_COPIED | the item could have been copied, and nothing says why it was not |
+| HIDDEN_LEGACY_STOCK | the item has batches but was never copied |
+
+Those of migration/findings.py are of items that may match otherwise.
+
+Evidence is JSON: `who` (the actor of ours, else the role), `when`, `application`, `role` and `reason` of the latest
+write that explains it, each null where nobody recorded one; `old` and `new` are what was there before and what is there
+now, by column.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -12,15 +31,18 @@ from sqlalchemy import (
     cast,
     column,
     exists,
+    false,
     func,
     literal,
+    literal_column,
     null,
     or_,
     select,
     text,
     true,
+    union_all,
 )
-from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by, distinct_on
 
 from db import tables
 from db.shape import Shape
@@ -35,19 +57,28 @@ CAUSES = {
     "HIDDEN_LEGACY_STOCK": "the item has batches but was never copied, so its legacy stock is hidden",
     "COPIED_TWICE": "a second batch has the item's own time of creation: the item was copied twice",
 }
+DIFFERENT = {
+    "BOTH_CHANGED": "the legacy columns and the opening batch were both changed after the copy",
+    "LEGACY_CHANGED_UNRECORDED": "the legacy columns were written after the copy, and nothing recorded it",
+    "COPIED_WRONG": "the opening batch was copied so, and not changed since",
+    "OPENING_BATCH_CHANGED": "the opening batch was changed after the copy",
+}
 REPAIRS = {
     "BATCH_LOST": "put the opening batch back from the copy ledger",
     "NOT_COPIED": "run `stockshift migrate` again: it copies what is new",
     "HIDDEN_LEGACY_STOCK": "leave one batch that equals the item, or none; then run `stockshift migrate` again",
 }
+INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
 
 
 def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[int, str]:
-    """The mismatches, each with its likely cause and a proposed repair, as rows of `verification_mismatch`."""
+    """The mismatches, each with its kind, likely cause, evidence and a proposed repair, as rows of
+    `verification_mismatch`."""
     item = shape.relation(tables.items, "listed_item")
     ledger = shape.relation(tables.copy_ledger, "listed_ledger")
     opening = shape.relation(tables.stock_batches, "listed_opening")
     record = _recorded(shape, compared)
+    moved = _moved(shape, compared)
     now = func.to_jsonb(text("listed_item"))
     known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, cast(literal("{}", Text), JSONB)))
     values = opening_values(item, ledger.c.choices) | {"status": status_text(item, ledger.c.choices)}
@@ -65,9 +96,141 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
         case((differs[name], func.format("%s %s -> %s", name, _shown(opening.c[name]), _shown(values[name]))))
         for name in differs
     ]
+    # Rows of one transaction that nobody wrote since: the copy made the batch as it is.
+    as_copied = (
+        literal_column("listed_opening.xmin::text = listed_ledger.xmin::text")
+        if shape.has(tables.stock_batches) and shape.has(tables.copy_ledger)
+        else false()
+    )
+    outcome = compared.c.outcome
+    kind = case(
+        (outcome != "FIELDS_DIFFER", outcome),
+        (and_(legacy_changed, batch_changed), "BOTH_CHANGED"),
+        (who_wrote.is_not(null()), "LEGACY_WRITE_NOT_FOLLOWED"),
+        (legacy_changed, "LEGACY_CHANGED_UNRECORDED"),
+        (and_(as_copied, moved.c.batch_id.is_(null())), "COPIED_WRONG"),
+        else_="OPENING_BATCH_CHANGED",
+    ).label("kind")
+    seconds = _seconds(shape, item)
+    in_legacy = _object({name: case((differs[name], func.to_jsonb(values[name]))) for name in differs}, differs)
+    in_batch = _object({name: case((differs[name], func.to_jsonb(opening.c[name]))) for name in differs}, differs)
+    row = (
+        select(
+            compared.c.item_id,
+            compared.c.item_name,
+            compared.c.legacy,
+            compared.c.batches,
+            compared.c.fields,
+            kind,
+            who_wrote.label("who_wrote"),
+            func.concat_ws(", ", *changes).label("changes"),
+            opening.c.id.label("opening_id"),
+            ledger.c.batch_id.label("copied_id"),
+            seconds.label("seconds"),
+            in_legacy.label("in_legacy"),
+            in_batch.label("in_batch"),
+            record.c.writer,
+            moved.c.mover,
+        )
+        .select_from(compared)
+        .join(item, item.c.id == compared.c.item_id)
+        .outerjoin(ledger, ledger.c.item_id == compared.c.item_id)
+        .outerjoin(opening, opening.c.id == ledger.c.batch_id)
+        .outerjoin(record, record.c.item_id == compared.c.item_id)
+        .outerjoin(moved, moved.c.item_id == compared.c.item_id)
+        .where(outcome.not_in([*MATCHING, *APART]))
+        .subquery("mismatched")
+    )
+    return _told(row, verification_id)
+
+
+def _told(row: FromClause, verification_id: int) -> Select[int, str]:
+    """What a row of the classification says to a person, and to a program."""
+    found = row.c.kind
+    cause = case(
+        *[(found == key, words) for key, words in (CAUSES | DIFFERENT).items()],
+        else_=func.format(
+            "the legacy columns were written by %s, and the opening batch could not take it", row.c.who_wrote
+        ),
+    )
+    repair = case(
+        *[(found == key, words) for key, words in REPAIRS.items()],
+        (found == "COPIED_TWICE", func.format("delete batch %s", row.c.seconds)),
+        else_=func.format("set batch %s to the legacy columns: %s", row.c.opening_id, row.c.changes),
+    )
+    # A batch that was changed was as the legacy columns are; legacy columns that were written, as the batch is.
+    by_batch = found.in_(["OPENING_BATCH_CHANGED", "COPIED_WRONG", "BOTH_CHANGED"])
+    by_legacy = found.in_(["LEGACY_WRITE_NOT_FOLLOWED", "LEGACY_CHANGED_UNRECORDED"])
+    old = case(
+        (by_batch, row.c.in_legacy), (by_legacy, row.c.in_batch), (found == "BATCH_LOST", one("batch", row.c.copied_id))
+    )
+    new = case(
+        (by_batch, row.c.in_batch), (by_legacy, row.c.in_legacy), (found == "COPIED_TWICE", one("batch", row.c.seconds))
+    )
+    by_whom = case(
+        (found.in_(["LEGACY_WRITE_NOT_FOLLOWED", "NOT_COPIED"]), row.c.writer),
+        (found.not_in(["LEGACY_CHANGED_UNRECORDED", "COPIED_WRONG"]), row.c.mover),
+    )
+    return select(
+        literal(verification_id, BigInteger),
+        func.row_number().over(order_by=row.c.item_id),
+        row.c.item_id,
+        row.c.item_name,
+        row.c.legacy,
+        row.c.batches,
+        func.coalesce(row.c.batches, 0) - row.c.legacy,
+        row.c.fields,
+        cause,
+        repair,
+        found,
+        evidence(by_whom, old, new),
+    )
+
+
+def evidence(
+    by_whom: ColumnElement[object], old: ColumnElement[object], new: ColumnElement[object]
+) -> ColumnElement[object]:
+    """`by_whom` is of `writer_of`, or NULL where nobody recorded it."""
+    return func.coalesce(by_whom, func.jsonb_build_object(*NOBODY)).op("||")(
+        func.jsonb_build_object(literal("old", Text), old, literal("new", Text), new)
+    )
+
+
+NOBODY = [part for key in ("who", "when", "application", "role", "reason") for part in (literal(key, Text), null())]
+
+
+def writer_of(record: FromClause) -> ColumnElement[object]:
+    """Who wrote a row of `movement` or `legacy_write`, when, and by what."""
+    actor = record.c.actor if "actor" in record.c else cast(null(), Text)
+    reason = record.c.reason if "reason" in record.c else record.c.operation
+    return func.jsonb_build_object(
+        *[literal("who", Text), func.coalesce(actor, record.c.role)],
+        *[literal("when", Text), func.to_char(func.timezone("UTC", record.c.at), INSTANT)],
+        *[literal("application", Text), record.c.application],
+        *[literal("role", Text), record.c.role],
+        *[literal("reason", Text), reason],
+    )
+
+
+def one(key: str, value: ColumnElement[object]) -> ColumnElement[object]:
+    """A JSON object of one value; NULL for NULL."""
+    return case((value.is_not(null()), func.jsonb_build_object(literal(key, Text), value)))
+
+
+def _object(values: dict[str, ColumnElement[object]], there: dict[str, ColumnElement[bool]]) -> ColumnElement[object]:
+    """A JSON object of the values that are `there`, NULL ones with them."""
+    pairs = [func.jsonb_build_object(literal(name, Text), values[name]) for name in values]
+    empty = cast(literal("{}", Text), JSONB)
+    built: ColumnElement[object] = empty
+    for name, pair in zip(values, pairs, strict=True):
+        built = built.op("||")(case((there[name], pair), else_=empty))
+    return built
+
+
+def _seconds(shape: Shape, item: FromClause) -> ColumnElement[str]:
     second = shape.relation(tables.stock_batches, "second")
     other = shape.relation(tables.copy_ledger, "known_second")
-    seconds = (
+    return (
         select(func.string_agg(second.c.id, aggregate_order_by(literal(", ", Text), second.c.id)))
         .where(
             second.c.itemId == item.c.id,
@@ -76,70 +239,69 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
         )
         .scalar_subquery()
     )
-    outcome = compared.c.outcome
-    cause = case(
-        *[(outcome == key, value) for key, value in CAUSES.items()],
-        (
-            and_(legacy_changed, batch_changed),
-            "the legacy columns and the opening batch were both changed after the copy",
-        ),
-        (
-            who_wrote.is_not(null()),
-            func.format("the legacy columns were written by %s, and the opening batch could not take it", who_wrote),
-        ),
-        (legacy_changed, "the legacy columns were written after the copy"),
-        else_="the opening batch was changed after the copy",
-    )
-    repair = case(
-        *[(outcome == key, value) for key, value in REPAIRS.items()],
-        (outcome == "COPIED_TWICE", func.format("delete batch %s", seconds)),
-        else_=func.format("set batch %s to the legacy columns: %s", opening.c.id, func.concat_ws(", ", *changes)),
-    )
-    return (
-        select(
-            literal(verification_id, BigInteger),
-            func.row_number().over(order_by=compared.c.item_id),
-            compared.c.item_id,
-            compared.c.item_name,
-            compared.c.legacy,
-            compared.c.batches,
-            func.coalesce(compared.c.batches, 0) - compared.c.legacy,
-            compared.c.fields,
-            cause,
-            repair,
-            outcome.label("kind"),
-            cast(null(), JSONB).label("evidence"),
-        )
-        .select_from(compared)
-        .join(item, item.c.id == compared.c.item_id)
-        .outerjoin(ledger, ledger.c.item_id == compared.c.item_id)
-        .outerjoin(opening, opening.c.id == ledger.c.batch_id)
-        .outerjoin(record, record.c.item_id == compared.c.item_id)
-        .where(outcome.not_in([*MATCHING, *APART]))
-    )
 
 
 def _recorded(shape: Shape, compared: FromClause) -> Subquery:
-    """Of the items whose fields differ: what each legacy column was last written to since the copy, as `known`; and who
-    wrote it, and when, where the opening batch did not take that, as `not_taken`. Both are JSON by column."""
+    """Of the items whose fields differ, or that were not copied: what each legacy column was last written to since the
+    copy, as `known`; who wrote it, and when, where the opening batch did not take that, as `not_taken`, both JSON by
+    column; and the latest such `writer`."""
     write = shape.relation(tables.legacy_write, "write")
     ledger = shape.relation(tables.copy_ledger, "written_ledger")
     change = func.jsonb_each(write.c.after).table_valued(column("key", Text), column("value", JSONB), name="change")
     at = func.to_char(func.timezone("UTC", write.c.at), "YYYY-MM-DD HH24:MI:SS UTC")
     by = func.coalesce(func.nullif(write.c.application, ""), "without a name")
     who = case((~write.c.followed, func.to_jsonb(func.format("application %s at %s", by, at))))
+    latest = func.array_agg(aggregate_order_by(writer_of(write), write.c.id.desc())).filter(~write.c.followed)
     return (
         select(
             write.c.item_id,
             func.jsonb_object_agg(change.c.key, aggregate_order_by(change.c.value, write.c.id)).label("known"),
             func.jsonb_object_agg(change.c.key, aggregate_order_by(who, write.c.id), type_=JSONB).label("not_taken"),
+            latest[1].label("writer"),
         )
-        .join(compared, and_(compared.c.item_id == write.c.item_id, compared.c.outcome == "FIELDS_DIFFER"))
-        .join(ledger, ledger.c.item_id == write.c.item_id)
+        .join(
+            compared,
+            and_(compared.c.item_id == write.c.item_id, compared.c.outcome.in_(["FIELDS_DIFFER", "NOT_COPIED"])),
+        )
+        .outerjoin(ledger, ledger.c.item_id == write.c.item_id)
         .join(change, true())
-        .where(write.c.at > ledger.c.copied_at, write.c.operation.in_(WRITES))
+        .where(or_(ledger.c.item_id.is_(null()), write.c.at > ledger.c.copied_at), write.c.operation.in_(WRITES))
         .group_by(write.c.item_id)
         .subquery("record")
+    )
+
+
+def _moved(shape: Shape, compared: FromClause) -> Subquery:
+    """Of the mismatches: who last moved the opening batch, or a batch that should not be there, otherwise than the
+    legacy columns do, as `mover`."""
+    ledger = shape.relation(tables.copy_ledger, "moved_ledger")
+    batch = shape.relation(tables.stock_batches, "moved_batch")
+    own = shape.relation(tables.copy_ledger, "own_ledger")
+    movement = shape.relation(tables.movement, "moved")
+    opening = (
+        select(ledger.c.item_id, ledger.c.batch_id, ledger.c.copied_at)
+        .join(compared, compared.c.item_id == ledger.c.item_id)
+        .where(compared.c.outcome.in_(["FIELDS_DIFFER", "BATCH_LOST"]))
+    )
+    other = (
+        select(batch.c.itemId, batch.c.id, null())
+        .join(compared, compared.c.item_id == batch.c.itemId)
+        .where(
+            compared.c.outcome.in_(["COPIED_TWICE", "HIDDEN_LEGACY_STOCK"]),
+            ~exists().where(own.c.batch_id == batch.c.id),
+        )
+    )
+    suspect = union_all(opening, other).subquery("suspect")
+    return (
+        select(suspect.c.item_id, suspect.c.batch_id, writer_of(movement).label("mover"))
+        .ext(distinct_on(suspect.c.item_id))
+        .join(movement, movement.c.batch_id == suspect.c.batch_id)
+        .where(
+            movement.c.reason != "LEGACY_WRITE",
+            or_(suspect.c.copied_at.is_(null()), movement.c.at > suspect.c.copied_at),
+        )
+        .order_by(suspect.c.item_id, movement.c.id.desc())
+        .subquery("mover")
     )
 
 

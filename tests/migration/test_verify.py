@@ -165,7 +165,7 @@ AGAIN = EQUAL.replace("'batch of '", "'second of '") + " WHERE id = 'item-Arrive
             UNSEEN + "UPDATE items SET \"quantityInStock\" = 8, \"orderDate\" = '2026-02-03' WHERE id = 'item-Arrived'",
             (8, 10, 2),
             ["quantity", "orderDate"],
-            "the legacy columns were written after the copy",
+            "the legacy columns were written after the copy, and nothing recorded it",
             "set batch {opening} to the legacy columns: quantity 10 -> 8, orderDate NULL -> 2026-02-03 00:00:00",
         ),
         (
@@ -197,7 +197,7 @@ AGAIN = EQUAL.replace("'batch of '", "'second of '") + " WHERE id = 'item-Arrive
             f"{SOLD_ONE}; {UNSEEN} {SOLD_ONE}",
             (8, 9, 1),
             ["quantity"],
-            "the legacy columns were written after the copy",
+            "the legacy columns were written after the copy, and nothing recorded it",
             "set batch {opening} to the legacy columns: quantity 9 -> 8",
         ),
         (
