@@ -36,6 +36,7 @@ READ_TABLES = (
     tables.movement,
     tables.legacy_write,
     tables.setting,
+    tables.audit,
     tables.verification,
     tables.verification_check,
     tables.verification_mismatch,

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import tables
 from db.errors import StockshiftError
 from db.shape import load_shape
-from migration import lease, verify
+from migration import audit, lease, verify
 from migration.blockers import Blocked, find_blockers, find_misfits
 from migration.candidates import Among, among_ids
 from migration.capture import capture_to_put
@@ -163,6 +163,7 @@ async def _migrate(
             .returning(tables.migration_run.c.id)
         )
     ).scalar_one()
+    await audit.record(connection, "MIGRATION_BEGUN", driver, run=run, kind="atomic")
     copied = adopted = held_back = 0
     async for among in _chunks(connection, options.items):
         # By the shape before: what this run makes need not be searched, item by item, while it is not yet indexed.
@@ -194,6 +195,9 @@ async def _migrate(
             items_copied=copied,
             items_held_back=held_back,
         )
+    )
+    await audit.record(
+        connection, "MIGRATION_ENDED", driver, run=run, state="FINISHED", copied=copied, held_back=held_back
     )
     await lease.release(connection, token)
     await _add_flag(connection, flag_to_add(there))

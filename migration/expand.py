@@ -15,6 +15,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateSchema, CreateTab
 
 from db import tables
 from db.indexes import BATCH_INDEXES, ITEM_INDEXES
+from migration.audit import AUDIT, ONLY_GROWS, TRIGGER
 from migration.capture import Captured, captured
 from migration.step import Step
 
@@ -28,7 +29,8 @@ class Existing:
 
     An index of ours is there when one of its name is, or another that begins with the same columns. One that was left
     half made is `invalid`, and not there. `columns` are those of the tables in our own schema, as
-    stockshift.table.column; `unvalidated` names keys of batches that hold for new rows only.
+    stockshift.table.column; `unvalidated` names keys of batches that hold for new rows only. `audit_only_grows`: its
+    trigger is there and always fires.
     """
 
     schema: bool
@@ -40,6 +42,7 @@ class Existing:
     invalid: frozenset[str]
     capture: Captured
     flag: bool
+    audit_only_grows: bool = False
 
 
 EXISTING = text(
@@ -68,9 +71,13 @@ EXISTING = text(
         EXISTS (
             SELECT FROM pg_catalog.pg_attribute
             WHERE attrelid = to_regclass('public.items') AND attname = :flag AND NOT attisdropped
-        ) AS flag
+        ) AS flag,
+        EXISTS (
+            SELECT FROM pg_catalog.pg_trigger
+            WHERE tgrelid = to_regclass(:audit) AND tgname = :trigger AND tgenabled = 'A'
+        ) AS audit_only_grows
     """
-).bindparams(bindparam("flag", tables.USE_BATCH_SYSTEM.name))
+).bindparams(bindparam("flag", tables.USE_BATCH_SYSTEM.name), audit=AUDIT, trigger=TRIGGER)
 
 # The indexes that find and order rows as ours do. In place of a column that is an expression stands NULL.
 INDEXES = text(
@@ -109,6 +116,7 @@ async def existing(connection: AsyncConnection) -> Existing:
         frozenset(row.invalid),
         await captured(connection),
         row.flag,
+        row.audit_only_grows,
     )
 
 
@@ -142,6 +150,8 @@ def tables_to_make(there: Existing) -> list[Step]:
                 described = str(CreateColumn(column).compile(dialect=DIALECT)).strip()
                 sql = f"ALTER TABLE {table.fullname} ADD COLUMN {described}"
                 steps.append(Step(f"column {column.name} of {table.fullname}", sql))
+    if not there.audit_only_grows:
+        steps.extend(ONLY_GROWS)
     if tables.setting.fullname not in there.relations:
         steps.append(
             Step("items that have batches are answered from them", "INSERT INTO stockshift.setting DEFAULT VALUES")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import stamina
 from sqlalchemy import exists, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
 from db.engine import ConnectionFailed, connecting
@@ -20,7 +20,7 @@ from db.errors import StockshiftError
 from db.indexes import BATCHES_OF_AN_ITEM
 from db.shape import load_shape
 from db.sqlstate import is_lost, sqlstate
-from migration import lease, verify
+from migration import audit, lease, verify
 from migration.backfill import backfill, sweep
 from migration.blockers import Blocked, find_misfits
 from migration.capture import functions_to_make, triggers_to_put
@@ -96,13 +96,13 @@ async def migrate_online(
             try:
                 return await _drive(drive, after, driver)
             except Stopped as stopped:
-                return await _stop(drive, STOPPED[stopped.wanted])
+                return await _stop(drive, STOPPED[stopped.wanted], driver)
             except (ConnectionFailed, ConnectionLost, lease.LeaseLost):
                 raise  # the run is as it was, for the next driver
             except (DBAPIError, StockshiftError) as error:
                 if isinstance(error, DBAPIError) and is_lost(error):
                     raise
-                await _fail(drive, error)
+                await _fail(drive, error, driver)
                 raise
 
 
@@ -128,6 +128,7 @@ async def _enter(
             values = {"kind": "online", "started_at": func.clock_timestamp(), "requested_by": requested_by}
             begun = insert(RUN).values(**now, **values, items_total=plan.to_copy, options=asked.to_json())
             run: int = (await connection.execute(begun.returning(RUN.c.id))).scalar_one()
+            await _record_begin(connection, requested_by or driver, run, resumed=False)
             return run, None, 0, plan.to_copy, asked
         resumed = update(RUN).where(RUN.c.id == before.id).values(**now)
         if options is not None:
@@ -137,6 +138,7 @@ async def _enter(
                 resumed.returning(RUN.c.after_id, RUN.c.items_copied, RUN.c.items_total, RUN.c.options)
             )
         ).one()
+        await _record_begin(connection, requested_by or driver, before.id, resumed=True)
         return before.id, row.after_id, row.items_copied, row.items_total, Options.from_json(row.options)
 
 
@@ -167,6 +169,7 @@ async def _drive(drive: Drive, after: str | None, driver: str) -> Outcome:
             finished_at=func.clock_timestamp(),
             items_held_back=held_back,
         )
+        await _record_end(connection, drive, driver, state="FINISHED", held_back=held_back)
     return Outcome(
         drive.run,
         "FINISHED",
@@ -213,24 +216,35 @@ async def _has_batches(drive: Drive) -> bool:
         return bool(await connection.scalar(select(exists().select_from(tables.stock_batches))))
 
 
-async def _stop(drive: Drive, state: State) -> Outcome:
+async def _record_begin(connection: AsyncConnection, actor: str, run: int, *, resumed: bool) -> None:
+    await audit.record(connection, "MIGRATION_BEGUN", actor, run=run, kind="online", resumed=resumed)
+
+
+async def _record_end(connection: AsyncConnection, drive: Drive, driver: str, **details: object) -> None:
+    await audit.record(connection, "MIGRATION_ENDED", driver, run=drive.run, copied=drive.copied, **details)
+
+
+async def _stop(drive: Drive, state: State, driver: str) -> Outcome:
     async with drive.transaction() as connection:
         await drive.note(connection, state=state, waiting=None)
+        await _record_end(connection, drive, driver, state=state)
     return Outcome(drive.run, state, drive.copied, 0, 0)
 
 
-async def _fail(drive: Drive, error: DBAPIError | StockshiftError) -> None:
+async def _fail(drive: Drive, error: DBAPIError | StockshiftError, driver: str) -> None:
     """Leaves word of what went wrong; the next run copies what is left. Raises Blocked if the tables have changed."""
     async with drive.transaction() as connection:
         misfits = await find_misfits(connection, await load_shape(connection))
         blocked = Blocked(misfits) if misfits else None
         said = told(error) if isinstance(error, DBAPIError) else error.message
+        why = blocked.message if blocked else said
         await drive.note(
             connection,
             state="FAILED",
             waiting=None,
             finished_at=func.clock_timestamp(),
-            error=blocked.message if blocked else said,
+            error=why,
         )
+        await _record_end(connection, drive, driver, state="FAILED", error=why)
     if blocked:
         raise blocked from error

@@ -5,10 +5,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import ReadSource, load_shape
+from migration import audit
 from migration.verify import MigrationNotStarted
 
 
-async def set_read_source(connection: AsyncConnection, source: ReadSource) -> None:
+async def set_read_source(connection: AsyncConnection, source: ReadSource, actor: str) -> None:
     """In the caller's transaction. Raises MigrationNotStarted before the expansion: there is one source then."""
     if not (await load_shape(connection)).expanded:
         raise MigrationNotStarted
@@ -18,3 +19,4 @@ async def set_read_source(connection: AsyncConnection, source: ReadSource) -> No
             index_elements=[tables.setting.c.only_row], set_={"read_source": made.excluded.read_source}
         )
     )
+    await audit.record(connection, "READ_SOURCE_SET", actor, to=source)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.errors import StockshiftError
 from db.shape import load_shape
+from migration import audit
 from migration.lease import LIVE
 from migration.options import Options
 
@@ -105,6 +106,7 @@ async def ask(connection: AsyncConnection, wanted: Wanted, by: str) -> Run:
     if not run.driven and wanted != "RUN":
         values["state"] = STOPPED[wanted]
     await connection.execute(update(RUN).where(RUN.c.id == run.id, RUN.c.state == run.state).values(values))
+    await audit.record(connection, "MIGRATION_ASKED", by, run=run.id, wanted=wanted)
     asked = await latest_run(connection)
     assert asked is not None  # noqa: S101 - its row is there, and nobody deletes runs
     return asked

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import tables
 from db.errors import StockshiftError
 from db.shape import Shape, load_shape
+from migration import audit
 from migration.candidates import Among, candidates, everything, opening_values
 from migration.checks import Check, all_in_place, drifted, none_found, unbalanced
 from migration.choices import Chosen
@@ -131,7 +132,7 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
             for position, check in enumerate(checks)
         ],
     )
-    await connection.execute(
+    kept = (
         update(tables.verification)
         .where(tables.verification.c.id == verification_id)
         .values(
@@ -144,7 +145,12 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
             batch_quantity=found.batches,
             explained_difference=found.explained,
         )
+        .returning(tables.verification.c.requested_by)
     )
+    by: str | None = await connection.scalar(kept)
+    told: dict[str, object] = {} if company is None else {"company": company}
+    told |= {"verification": verification_id, "passed": verified.passed}
+    await audit.record(connection, "VERIFIED", by or "", **told, items=found.items, mismatched=mismatched)
     return verified
 
 

@@ -64,7 +64,7 @@ async def set_read_source_field(info: ContextInfo, source: ReadSource) -> Migrat
 
     async def work(connection: AsyncConnection) -> Result:
         try:
-            await set_read_source(connection, source.value)
+            await set_read_source(connection, source.value, context.viewer.subject)
         except MigrationNotStarted as error:
             raise Refused(UserError(error.message, ErrorCode.MIGRATION_NOT_STARTED)) from error
         return {"migration": Migration.of(await read_status(connection, None))}

@@ -195,7 +195,7 @@ def read_source(source: str, database_url: str | None) -> None:
 async def _set_read_source(database: Database, source: str) -> None:
     name = "stockshift read-source"
     async with engine_for(database, name) as engine, connecting(engine) as connection, connection.begin():
-        await set_read_source(connection, "LEGACY" if source == "legacy" else "AUTO")
+        await set_read_source(connection, "LEGACY" if source == "legacy" else "AUTO", who())
 
 
 @cli.command(short_help="Print a token for a client.")

@@ -105,11 +105,11 @@ async def test_the_read_source_is_kept_in_the_database(items_url: str) -> None:
     async with engine_on(items_url) as engine:
         async with engine.begin() as connection:
             with pytest.raises(MigrationNotStarted):
-                await set_read_source(connection, "LEGACY")
+                await set_read_source(connection, "LEGACY", "test")
         await migrate(items_url)
         for source in ("LEGACY", "LEGACY", "AUTO"):
             async with engine.begin() as connection:
-                await set_read_source(connection, source)
+                await set_read_source(connection, source, "test")
             async with engine.connect() as connection:
                 assert (await load_shape(connection)).read_source == source
                 assert (await read_status(connection, None)).read_source == source
@@ -119,5 +119,5 @@ async def test_a_read_source_whose_row_was_deleted_can_be_set(items_url: str) ->
     await migrate(items_url)
     await change(items_url, "DELETE FROM stockshift.setting")
     async with engine_on(items_url) as engine, engine.begin() as connection:
-        await set_read_source(connection, "LEGACY")
+        await set_read_source(connection, "LEGACY", "test")
         assert (await load_shape(connection)).read_source == "LEGACY"

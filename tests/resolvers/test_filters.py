@@ -62,7 +62,7 @@ async def test_every_filter_sees_legacy_values_before_and_the_batches_values_aft
 async def test_under_the_legacy_read_source_filters_see_the_legacy_columns(batches_url: str) -> None:
     async with client_of(batches_url) as client:
         async with client.engine.begin() as connection:
-            await set_read_source(connection, "LEGACY")
+            await set_read_source(connection, "LEGACY", "test")
         assert await found(client, statuses=["ToOrder", "Sold"]) == []
         assert await found(client, usingBatchSystem=True) == []
         assert await found(client, locationIds=["acme-harbour"]) == []

@@ -83,5 +83,5 @@ async def test_under_the_legacy_read_source_a_rare_status_is_that_of_the_legacy_
     async with client_of(batches_url) as client:
         assert await page_by_page(client, {"statuses": ["Sold"]}) == ["bed"]
         async with client.engine.begin() as connection:
-            await set_read_source(connection, "LEGACY")
+            await set_read_source(connection, "LEGACY", "test")
         assert await page_by_page(client, {"statuses": ["Sold"]}) == ["sold"]

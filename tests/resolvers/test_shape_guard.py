@@ -135,10 +135,10 @@ async def test_a_change_within_the_transaction_of_a_mutation_is_seen_by_what_it_
         await mug(client)
         async with client.engine.connect() as connection, connection.begin() as transaction:
             await connection.exec_driver_sql("UPDATE stock_batches SET quantity = 100 WHERE id = 'mug-2'")
-            await set_read_source(connection, "LEGACY")
+            await set_read_source(connection, "LEGACY", "test")
             answer = await client.reader.answer_on(connection, ADMIN, [selected])
             assert answer == {"item": {"total": 10}}
-            await set_read_source(connection, "AUTO")
+            await set_read_source(connection, "AUTO", "test")
             await connection.exec_driver_sql("ALTER TABLE stock_batches RENAME notes TO remarks")
             await connection.exec_driver_sql("ALTER TABLE stock_batches RENAME remarks TO notes")
             answer = await client.reader.answer_on(connection, ADMIN, [selected])
