@@ -82,7 +82,7 @@ class VerificationReport:
 
 @dataclass(frozen=True)
 class Compared:
-    """The mismatches of two reports, by item: in the later one only, in the earlier one only, in both (the later's)."""
+    """The mismatches of two reports, by item and kind: in the later only, the earlier only, in both (as in the later)."""
 
     new: list[Mismatch]
     gone: list[Mismatch]
@@ -144,19 +144,21 @@ def to_json(report: VerificationReport) -> bytes:
 
 
 def write_mismatches_csv(report: VerificationReport, file: TextIO) -> None:
-    """One line a mismatch, with a heading; open `file` with newline="". Fields are separated by spaces."""
+    """One line a mismatch, with a heading; open `file` with newline="". Fields are separated by spaces, evidence is
+    JSON."""
     writer = csv.writer(file)
     writer.writerow([column.name for column in fields(Mismatch)])
     for mismatch in report.mismatches:
-        writer.writerow((asdict(mismatch) | {"fields": " ".join(mismatch.fields)}).values())
+        told = {"fields": " ".join(mismatch.fields), "evidence": orjson.dumps(mismatch.evidence).decode()}
+        writer.writerow((asdict(mismatch) | told).values())
 
 
 def compare_reports(earlier: VerificationReport, later: VerificationReport) -> Compared:
-    """What became of the mismatches from one report to another, by item."""
-    before = {mismatch.item_id: mismatch for mismatch in earlier.mismatches}
-    after = {mismatch.item_id: mismatch for mismatch in later.mismatches}
+    """What became of the mismatches from one report to another, by item and kind."""
+    before = {(mismatch.item_id, mismatch.kind): mismatch for mismatch in earlier.mismatches}
+    after = {(mismatch.item_id, mismatch.kind): mismatch for mismatch in later.mismatches}
     return Compared(
-        new=[mismatch for item, mismatch in after.items() if item not in before],
-        gone=[mismatch for item, mismatch in before.items() if item not in after],
-        still_there=[mismatch for item, mismatch in after.items() if item in before],
+        new=[mismatch for key, mismatch in after.items() if key not in before],
+        gone=[mismatch for key, mismatch in before.items() if key not in after],
+        still_there=[mismatch for key, mismatch in after.items() if key in before],
     )

@@ -1,13 +1,13 @@
 """How a kept verification is answered."""
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import Text, case, cast, func, null, select
 
 from migration.report import state
 from resolvers.connection import Order, Rows, connection
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
-from resolvers.sql import Fields, Json, Value, column, instant, json_list, json_object
+from resolvers.sql import JSON_TEXT, Fields, Json, Value, column, instant, json_list, json_object
 
 CHECK: Fields[Row] = {
     "name": column("name"),
@@ -16,6 +16,22 @@ CHECK: Fields[Row] = {
     "actual": column("actual"),
     "detail": column("detail"),
 }
+
+EVIDENCE: Fields[Row] = {
+    "who": lambda mismatch, _: mismatch.c.evidence["who"].astext,
+    "when": lambda mismatch, _: mismatch.c.evidence["when"].astext,
+    "application": lambda mismatch, _: mismatch.c.evidence["application"].astext,
+    "role": lambda mismatch, _: mismatch.c.evidence["role"].astext,
+    "reason": lambda mismatch, _: mismatch.c.evidence["reason"].astext,
+    "old": lambda mismatch, _: cast(mismatch.c.evidence["old"], JSON_TEXT),
+    "new": lambda mismatch, _: cast(mismatch.c.evidence["new"], JSON_TEXT),
+}
+
+
+def _evidence(mismatch: Row, selected: Selected) -> Value:
+    shown = json_object(mismatch, EVIDENCE, selected.children)
+    return case((mismatch.c.evidence.is_not(null()), shown.value))
+
 
 MISMATCH: Fields[Row] = {
     "itemId": column("item_id"),
@@ -26,6 +42,8 @@ MISMATCH: Fields[Row] = {
     "fields": column("fields"),
     "cause": column("cause"),
     "repair": column("repair"),
+    "kind": column("kind"),
+    "evidence": _evidence,
 }
 
 

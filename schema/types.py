@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import strawberry
 from strawberry import UNSET
+from strawberry.scalars import JSON
 from strawberry.types import Info
 
 from migration.run import Run
@@ -204,6 +205,19 @@ class VerificationCheck:
     detail: str | None
 
 
+@strawberry.type(
+    description="Who made a difference, as far as anything recorded it, and what it was before and is now."
+)
+class MismatchEvidence:
+    who: str | None
+    when: datetime | None
+    application: str | None
+    role: str | None
+    reason: str | None
+    old: JSON | None
+    new: JSON | None
+
+
 @strawberry.type
 class Mismatch:
     itemId: strawberry.ID
@@ -214,6 +228,8 @@ class Mismatch:
     fields: list[str]
     cause: str
     repair: str | None
+    kind: str | None = strawberry.field(description="Such as OPENING_BATCH_CHANGED; null in old reports.")
+    evidence: MismatchEvidence | None
 
 
 @strawberry.type

@@ -27,7 +27,7 @@ from rich.text import Text
 from migration.plan import Group, Plan
 from migration.progress import Progress as Step
 from migration.progress import Report
-from migration.report import VerificationReport
+from migration.report import Mismatch, VerificationReport
 from migration.run import Run
 from migration.status import Phase, Status
 from service.watch import Show
@@ -277,6 +277,15 @@ def watching(*, as_json: bool) -> Iterator[Show]:
     yield add
 
 
+def by_whom(mismatch: Mismatch) -> str:
+    """Who made the difference, where anything recorded it."""
+    evidence = mismatch.evidence or {}
+    if evidence.get("when") is None:
+        return ""
+    application = evidence["application"] or "without a name"
+    return f", by {plain(str(evidence['who']))}, application {plain(application)}, at {evidence['when']}"
+
+
 def show_report(report: VerificationReport) -> None:
     click.echo(f"Verification {report.id}: {report.state}, {report.items_checked} items checked")
     for check in report.checks:
@@ -287,9 +296,10 @@ def show_report(report: VerificationReport) -> None:
     for mismatch in report.mismatches[:SHOWN]:
         fields = f" [{', '.join(mismatch.fields)}]" if mismatch.fields else ""
         click.echo(
-            f'MISMATCH {name(mismatch.item_id)} "{name(mismatch.item_name)}": legacy {mismatch.legacy_quantity}, '
-            f"batches {mismatch.batch_quantity}, difference {mismatch.difference}{fields}\n"
-            f"    {mismatch.cause}; proposed: {plain(mismatch.repair or 'none')}"
+            f'{mismatch.kind} {name(mismatch.item_id)} "{name(mismatch.item_name)}": '
+            f"legacy {mismatch.legacy_quantity}, batches {mismatch.batch_quantity}, difference {mismatch.difference}"
+            f"{fields}\n"
+            f"    {plain(mismatch.cause)}{by_whom(mismatch)}; proposed: {plain(mismatch.repair or 'none')}"
         )
     if len(report.mismatches) > SHOWN:
         click.echo(f"… and {len(report.mismatches) - SHOWN} more mismatches; --json FILE has all")

@@ -65,6 +65,8 @@ async def test_a_report_is_exported_whole(items_url: str) -> None:
     ]
     assert rows[0]["fields"] == "quantity notes"
     assert rows[0]["repair"] == told["mismatches"][0]["repair"]
+    assert rows[0]["kind"] == told["mismatches"][0]["kind"] == "OPENING_BATCH_CHANGED"
+    assert orjson.loads(rows[0]["evidence"]) == told["mismatches"][0]["evidence"]
 
 
 async def test_two_reports_are_compared_by_item(items_url: str) -> None:

@@ -39,6 +39,7 @@ PATHS = {
     "MismatchConnection": '{ verification(id: "2") { mismatches(first: 1) { %s } } }',
     "MismatchEdge": '{ verification(id: "2") { mismatches(first: 1) { edges { %s } } } }',
     "Mismatch": '{ verification(id: "2") { mismatches { edges { node { %s } } } } }',
+    "MismatchEvidence": '{ verification(id: "2") { mismatches { edges { node { evidence { %s } } } } } }',
     "Migration": "{ migration { %s } }",
     "MigrationRun": "{ migration { run { %s } } }",
 }

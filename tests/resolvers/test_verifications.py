@@ -12,7 +12,10 @@ REPORT = """
         checks { name passed expected actual detail }
         mismatches(first: 1, after: $after) {
             totalCount pageInfo { hasNextPage endCursor }
-            edges { node { itemId itemName legacyQuantity batchQuantity difference fields cause repair } }
+            edges { node {
+                itemId itemName legacyQuantity batchQuantity difference fields cause repair
+                kind evidence { who when application role reason old new }
+            } }
         }
     } }
 """
@@ -43,8 +46,14 @@ async def test_a_report_is_answered_as_it_was_made(batches_url: str) -> None:
         "fields": ["quantity"],
         "cause": next_["cause"],
         "repair": next_["repair"],
+        "kind": "OPENING_BATCH_CHANGED",
+        "evidence": next_["evidence"],
     }
     assert next_["cause"]
+    evidence = next_["evidence"]
+    assert (evidence["old"], evidence["new"]) == ({"quantity": 3}, {"quantity": 4})
+    assert (evidence["who"], evidence["application"], evidence["reason"]) == (evidence["role"], "psql", "DIRECT")
+    assert evidence["when"].endswith("Z")
 
 
 async def test_verifications_come_latest_first_in_pages(batches_url: str) -> None:

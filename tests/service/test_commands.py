@@ -263,7 +263,8 @@ def test_verify_names_a_mismatch_and_says_no(migrated_url: str) -> None:
     execute(migrated_url, """UPDATE stock_batches SET quantity = quantity + 1 WHERE "itemId" = 'item-3'""")
     done = stockshift("verify", env=variables(migrated_url))
     assert done.returncode == 1
-    assert 'MISMATCH item-3 "Item 3": legacy 3, batches 4, difference 1' in done.stdout
+    assert 'OPENING_BATCH_CHANGED item-3 "Item 3": legacy 3, batches 4, difference 1' in done.stdout
+    assert "the opening batch was changed after the copy, by " in done.stdout
     piped = stockshift("verify", "--json", "-", env=variables(migrated_url))
     assert piped.returncode == 1
     assert json.loads(piped.stdout)["items_mismatched"] == 1
