@@ -4,7 +4,7 @@ It only grows: a trigger refuses all but INSERT, to its owner and to a superuser
 for `verify` to name.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,6 +29,9 @@ Action = Literal[
     "BACKED_UP",
     "REHEARSED",
 ]
+
+CONCERNS_ALL: frozenset[Action] = frozenset(get_args(Action)) - {"VERIFIED", "REPAIRED", "CUT_OVER", "TAKEN_BACK"}
+"""What is done to every company alike; the others may be done for one of them, or to some items."""
 
 AUDIT = tables.audit.fullname
 TRIGGER = "audit_only_grows"

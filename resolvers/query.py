@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, Text, select
 
-from resolvers import batch, item, items, place, verification
+from resolvers import batch, history, item, items, place, verification
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.guard import guard
 from resolvers.scope import Scope
@@ -38,6 +38,8 @@ ROOTS: Mapping[str, Root] = {
         lambda scope, selected: verification.one_verification(scope, _id(scope, selected), selected), Role.MANAGER
     ),
     "verifications": Root(verification.verifications, Role.MANAGER),
+    # Not of a query, but of its `migration`: see resolvers/parts.py.
+    "history": Root(history.history, Role.MANAGER),
 }
 
 

@@ -15,18 +15,22 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    and_,
     bindparam,
     case,
     cast,
     exists,
     literal_column,
+    null,
+    or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
 from db import tables
 from db.shape import Shape
+from migration.audit import CONCERNS_ALL
 from resolvers.arrivals import Arrival, arrived, arrives
 from resolvers.sql import constant
 from resolvers.status import Status
@@ -158,6 +162,26 @@ class Scope:
 
     def mismatches(self) -> FromClause:
         return self.shape.relation(tables.verification_mismatch, self.name("mismatch"))
+
+    def acts(self) -> FromClause:
+        """The audit. Who sees one company has its own acts, and of those that concern everybody no more than who did
+        what when: details may name others' items, and an action that is not known to concern all may be another's.
+        """
+        act = self.shape.relation(tables.audit, self.name("act"))
+        if self.company is None:
+            return act
+        company = act.c.details["company"].astext
+        mine = company == self.bind(self.company, Text())
+        everybodys = and_(company.is_(null()), act.c.action.in_([constant(one) for one in sorted(CONCERNS_ALL)]))
+        shown = {column.name: column for column in act.c} | {
+            "details": case((mine, act.c.details), else_=cast(constant("{}"), JSONB)),
+            "client": case((mine, act.c.client)),
+        }
+        return (
+            select(*[value.label(name) for name, value in shown.items()])
+            .where(or_(mine, everybodys))
+            .subquery(self.name("act"))
+        )
 
     def _ledger(self) -> FromClause:
         return self.shape.relation(tables.copy_ledger, self.name("ledger"))

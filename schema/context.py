@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphql.pyutils import Path
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.wal import Consistency
@@ -18,8 +19,8 @@ from resolvers.viewer import Viewer
 class Context:
     """`direct` is the unpooled engine, for verification and migration; `tasks` outlive the request.
 
-    `selected` is what a mutation or a subscription asks for, by the keys of its root fields; `fault` is why a query
-    cannot be answered.
+    `selected` is what an operation asks for, by the keys of its root fields, unless one statement answers it all;
+    `fault` is why a query cannot be answered.
     """
 
     viewer: Viewer
@@ -31,6 +32,14 @@ class Context:
     fault: Exception | None = None
     consistency: Consistency = field(default_factory=Consistency)
     polls: Polls = field(default_factory=Polls)
+
+    def at(self, path: Path) -> Selected:
+        """What is asked for at a place of the answer, below a root field that `selected` has."""
+        keys = path.as_list()
+        found = self.selected[str(keys[0])]
+        for key in keys[1:]:
+            found = next(child for child in found.children if child.key == key)
+        return found
 
     def anew(self) -> "Context":
         """For another operation of the same viewer."""

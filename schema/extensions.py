@@ -68,6 +68,8 @@ class AnswerAhead(SchemaExtension):
         selections = asked.selections()
         self._require_affordable(asked, selections)
         planned = [one.key for one in selections if one.name in ROOTS]
+        if len(planned) < len(selections):
+            context.selected = {one.key: one for one in asked.operation.collect(asked.variables)}
         answers: Mapping[str, object] = {}
         try:
             if planned and context.fault is None:

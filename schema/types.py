@@ -11,6 +11,8 @@ from strawberry.types import Info
 from migration.run import Run
 from migration.status import Status as MigrationStatus
 from resolvers.migration_progress import MigrationProgress as Seen
+from resolvers.parts import answer_part
+from schema.context import Context
 from schema.enums import (
     ErrorCode,
     MigrationPhase,
@@ -315,6 +317,37 @@ class MigrationRun:
         )
 
 
+async def history(
+    root: strawberry.Parent[Any], info: Info[Context, Any], first: First = 20, after: After = UNSET
+) -> "ActConnection":
+    return await answer_part(info.context.reader, info.context.viewer, info.context.at(info.path))
+
+
+@strawberry.type(description="One entry of the audit, made with what was done.")
+class Act:
+    id: strawberry.ID
+    at: datetime
+    action: str
+    actor: str
+    application: str = strawberry.field(description="What the session was named.")
+    role: str = strawberry.field(description="The session's user of the database.")
+    client: str | None = strawberry.field(description="Where the session came from; null through a socket.")
+    details: JSON = strawberry.field(description="Of acts that concern all companies, nothing to who sees one.")
+
+
+@strawberry.type
+class ActEdge:
+    cursor: str
+    node: Act
+
+
+@strawberry.type
+class ActConnection:
+    edges: list[ActEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
 @strawberry.type(description="Where the migration stands.")
 class Migration:
     phase: MigrationPhase
@@ -325,6 +358,7 @@ class Migration:
     heldBack: int = strawberry.field(description="Could not be copied; `stockshift plan` says why.")
     drifted: int = strawberry.field(description="A legacy column was written, and the batches do not have it.")
     run: MigrationRun | None = strawberry.field(description="The latest; null when there was none.")
+    history: ActConnection = strawberry.field(resolver=history, description="Who did what, latest first.")
 
     @classmethod
     def of(cls, status: MigrationStatus) -> "Migration":

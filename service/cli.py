@@ -13,6 +13,7 @@ from db.demo_shop import MOST_ITEMS
 from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import load_shape
+from migration.history import Act, read_history
 from migration.plan import Plan, make_plan
 from migration.read_source import set_read_source
 from migration.report import VerificationReport, load_report, to_json
@@ -121,12 +122,18 @@ def migrate(database_url: str | None, **words: Any) -> int:
 @cli.command(short_help="How far the migration is.")
 @database_url
 @click.option("--watch", "watched", is_flag=True, help="Look every second, until the run has ended.")
+@click.option("--history", is_flag=True, help="Who did what to the migration, when and from where, instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch a line a change.")
-def status(database_url: str | None, watched: bool, as_json: bool) -> None:
+def status(database_url: str | None, watched: bool, history: bool, as_json: bool) -> None:
     """How far the migration is: what is copied, held back, cut over and drifted, and what the latest run does.
 
     With --watch the run alone, and all of it at the end; Ctrl-C ends the looking, and nothing else.
     """
+    if history and watched:
+        raise click.UsageError("--history and --watch exclude each other.")
+    if history:
+        _show_history(database_url, as_json=as_json)
+        return
     with chosen_database(load_settings(), database_url) as database:
         if watched:
             try:
@@ -141,6 +148,22 @@ def status(database_url: str | None, watched: bool, as_json: bool) -> None:
         click.echo(orjson.dumps(terminal.status_data(found), option=orjson.OPT_INDENT_2))
     else:
         terminal.show_status(found)
+
+
+def _show_history(database_url: str | None, *, as_json: bool) -> None:
+    with chosen_database(load_settings(), database_url) as database:
+        acts = asyncio.run(_history(database))
+    if as_json:
+        click.echo(orjson.dumps(acts, option=orjson.OPT_INDENT_2))
+    elif acts:
+        terminal.show_history(acts)
+    else:
+        click.echo("Nothing was done yet.")
+
+
+async def _history(database: Database) -> list[Act]:
+    async with engine_for(database, "stockshift status") as engine, connecting(engine) as connection:
+        return await read_history(connection)
 
 
 async def _status(database: Database) -> Status:

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from migration.history import Act
 from migration.plan import Group, Plan
 from migration.progress import Progress as Step
 from migration.progress import Report
@@ -188,6 +189,13 @@ def show_status(status: Status) -> None:
     click.echo(f"drifted      {status.drifted}")
     for line in run_lines(status.run):
         click.echo(line)
+
+
+def show_history(acts: Iterable[Act]) -> None:
+    for act in acts:
+        details = ", ".join(f"{key} {value}" for key, value in act.details.items())
+        told = plain(f"by {act.actor}{f' from {act.client}' if act.client else ''}{f': {details}' if details else ''}")
+        click.echo(f"{act.at:%Y-%m-%d %H:%M:%S} UTC  {act.action}  {told}")
 
 
 def run_lines(run: Run | None) -> list[str]:

@@ -42,6 +42,9 @@ PATHS = {
     "MismatchEvidence": '{ verification(id: "2") { mismatches { edges { node { evidence { %s } } } } } }',
     "Migration": "{ migration { %s } }",
     "MigrationRun": "{ migration { run { %s } } }",
+    "ActConnection": "{ migration { history(first: 1) { %s } } }",
+    "ActEdge": "{ migration { history(first: 1) { edges { %s } } } }",
+    "Act": "{ migration { history(first: 1) { edges { node { %s } } } } }",
 }
 NOT_READ = {
     *("Query", "Mutation", "CreateBatchPayload", "RunVerificationPayload", "MigrationPayload", "UserError"),

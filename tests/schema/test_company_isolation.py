@@ -172,7 +172,7 @@ async def test_the_canaries_are_seen_by_who_may_see_them(entangled_url: str) -> 
     async with web_on(entangled_url, **DEEP) as web:
         found = {document for document in documents() if CANARY.search((await ask(web, document, None)).text)}
     calls = {re.split(r"\W+", document)[1] for document in found}
-    assert calls == set(ARGUMENTS) - {"migration"}
+    assert calls == set(ARGUMENTS)
     assert len(found) > len(list(documents())) / 2
 
 

@@ -114,7 +114,7 @@ def test_what_is_for_later_is_not_there_yet() -> None:
 
 def test_a_connection_is_relays() -> None:
     connections = [definition for name, definition in OURS.items() if name.endswith("Connection")]
-    assert len(connections) == 5
+    assert len(connections) == 6
     for definition in connections:
         fields = {member.name.value: print_ast(member.type) for member in members(definition)}
         edge = fields["edges"].strip("[]!")
