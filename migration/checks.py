@@ -1,11 +1,11 @@
 """The checks of a verification that are not of one item's fields (R20): what is there, what moved, what drifted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Select,
-    Text,
     and_,
     cast,
     false,
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.indexes import BATCH_INDEXES, ITEM_INDEXES
 from db.shape import Shape
+from migration.candidates import Among, everything
 from migration.capture import FUNCTIONS, TRIGGERS, Captured
 from migration.comparison import count_named
 from migration.expand import existing, indexes_to_make, keys_to_add, tables_to_make
@@ -72,8 +73,9 @@ def _wrong_with(there: Captured) -> list[str]:
     ]
 
 
-def unbalanced(shape: Shape, company: str | None) -> Select[str]:
-    """Copied items of which baseline and movements do not sum up to what is in their batches, each `named`.
+def unbalanced(shape: Shape, company: str | None, among: Among = everything) -> Select[str, int, int, int]:
+    """Copied items of which baseline and movements do not sum up to what is in their batches: how many units were
+    `copied`, have `moved`, and are `there`.
 
     The baseline is what was copied; what is there and was never copied has none. So an item is judged once it is
     copied, which it is only while it has no other batches: of those that had gone by then, no movement counts. Not
@@ -91,6 +93,7 @@ def unbalanced(shape: Shape, company: str | None) -> Select[str]:
             func.min(movement.c.at).label("first"),
             func.max(movement.c.at).label("last"),
         )
+        .where(among(movement.c.item_id))
         .group_by(movement.c.item_id, movement.c.batch_id)
         .subquery("by_batch")
     )
@@ -109,19 +112,18 @@ def unbalanced(shape: Shape, company: str | None) -> Select[str]:
         .group_by(by_batch.c.item_id)
         .subquery("moved")
     )
-    stock = select(batch.c.itemId, func.sum(batch.c.quantity).label("quantity")).group_by(batch.c.itemId)
-    there = stock.subquery("there")
+    stock = select(batch.c.itemId, func.sum(batch.c.quantity).label("quantity")).where(among(batch.c.itemId))
+    there = stock.group_by(batch.c.itemId).subquery("there")
     original = cast(func.json_extract_path_text(ledger.c.original, "quantityInStock"), BigInteger)
     baseline, delta, quantity = (func.coalesce(value, 0) for value in (original, moved.c.delta, there.c.quantity))
     return (
-        select(
-            func.format("item %s: %s copied, %s moved, %s there", item.c.id, baseline, delta, quantity).label("named")
-        )
+        select(item.c.id.label("item_id"), baseline.label("copied"), delta.label("moved"), quantity.label("there"))
         .select_from(ledger)
         .join(item, item.c.id == ledger.c.item_id)
         .outerjoin(moved, moved.c.item_id == ledger.c.item_id)
         .outerjoin(there, there.c.itemId == ledger.c.item_id)
         .where(
+            among(ledger.c.item_id),
             baseline + delta != quantity,
             not_(func.coalesce(moved.c.moved_before, false())),
             true() if company is None else item.c.companyId == company,
@@ -129,22 +131,22 @@ def unbalanced(shape: Shape, company: str | None) -> Select[str]:
     )
 
 
-def drifted(shape: Shape, company: str | None) -> Select[str]:
-    """Writes of the legacy columns of items that are cut over, since then (R10), each `named`."""
+def drifted(shape: Shape, company: str | None) -> Select[*tuple[Any, ...]]:
+    """The writes of the legacy columns of items that are cut over, since then (R10), but for those that were settled.
+
+    Rows of `legacy_write`.
+    """
     item = shape.relation(tables.items, "item")
     ledger = shape.relation(tables.copy_ledger, "ledger")
     write = shape.relation(tables.legacy_write, "write")
-    named = func.format(
-        "item %s: %s, by application %s at %s", item.c.id, cast(write.c.after, Text), write.c.application, write.c.at
-    )
     return (
-        select(named.label("named"))
-        .select_from(ledger)
-        .join(item, item.c.id == ledger.c.item_id)
-        .join(write, write.c.item_id == ledger.c.item_id)
+        select(write)
+        .join(ledger, ledger.c.item_id == write.c.item_id)
+        .join(item, item.c.id == write.c.item_id)
         .where(
             write.c.at >= ledger.c.cut_over_at,
             ~write.c.followed,
+            write.c.settled.is_(null()),
             or_(write.c.operation != "UPDATE", ~write.c.after.has_key("id")),
             true() if company is None else item.c.companyId == company,
         )

@@ -14,6 +14,7 @@ Quantities are summed before they are joined, so no join can multiply them (R22)
 """
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -159,24 +160,28 @@ def _written_since(shape: Shape, candidate: FromClause) -> Subquery:
     )
 
 
-def dangling(shape: Shape, company: str | None) -> dict[str, Select[str]]:
-    """Batches that refer to what is not there, each named as a person looks for it."""
+def dangling(shape: Shape, company: str | None) -> dict[str, Select[str, str, str, int, str]]:
+    """Batches that refer to what is not there, each `named` as a person looks for it."""
     batch = shape.relation(tables.stock_batches, "batch")
     item = shape.relation(tables.items, "item")
     named = func.format("batch %s of item %s (%s units)", batch.c.id, batch.c.itemId, batch.c.quantity)
-    found: dict[str, Select[str]] = {}
+    found: dict[str, Select[str, str, str, int, str]] = {}
     for column, (table, _) in tables.STOCK_BATCHES_REFERENCES.items():
         target = shape.relation(table, "target")
-        query = select(named.label("named")).where(
-            batch.c[column].is_not(null()), ~exists().where(target.c.id == batch.c[column])
-        )
+        query = select(
+            named.label("named"),
+            batch.c.id.label("batch_id"),
+            batch.c.itemId.label("item_id"),
+            batch.c.quantity,
+            batch.c[column].label("value"),
+        ).where(batch.c[column].is_not(null()), ~exists().where(target.c.id == batch.c[column]))
         if company is not None:  # an orphan belongs to no company: only who may see all of them sees it
             query = query.where(exists().where(item.c.id == batch.c.itemId, item.c.companyId == company))
         found[f"batches with an unknown {column}"] = query
     return found
 
 
-async def count_named(connection: AsyncConnection, query: Select[str]) -> tuple[int, list[str]]:
+async def count_named(connection: AsyncConnection, query: Select[str, *tuple[Any, ...]]) -> tuple[int, list[str]]:
     """How many rows a query of `dangling` finds, and the names of the first few."""
     found = query.subquery()
     first = select(found.c.named).order_by(found.c.named).limit(EXAMPLES).scalar_subquery()

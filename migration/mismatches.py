@@ -19,6 +19,8 @@ write that explains it, each null where nobody recorded one; `old` and `new` are
 now, by column.
 """
 
+from collections.abc import Mapping
+
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -215,6 +217,10 @@ def writer_of(record: FromClause) -> ColumnElement[object]:
 def one(key: str, value: ColumnElement[object]) -> ColumnElement[object]:
     """A JSON object of one value; NULL for NULL."""
     return case((value.is_not(null()), func.jsonb_build_object(literal(key, Text), value)))
+
+
+def object_of(values: Mapping[str, ColumnElement[object]]) -> ColumnElement[object]:
+    return func.jsonb_build_object(*[part for name, value in values.items() for part in (literal(name, Text), value)])
 
 
 def _object(values: dict[str, ColumnElement[object]], there: dict[str, ColumnElement[bool]]) -> ColumnElement[object]:

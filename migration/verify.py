@@ -29,11 +29,12 @@ from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration import audit
 from migration.candidates import Among, candidates, everything, opening_values
-from migration.checks import Check, all_in_place, drifted, none_found, unbalanced
+from migration.checks import Check, all_in_place
 from migration.choices import Chosen
-from migration.comparison import APART, MATCHING, comparison, dangling
+from migration.comparison import APART, MATCHING, comparison
 from migration.expand import rendered
 from migration.failures import explained
+from migration.findings import BROKEN, list_findings
 from migration.mismatches import CAUSES, listing
 from migration.transaction import one_snapshot, settle
 
@@ -97,6 +98,7 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
     copied = sum(number[key] for key in ("MATCH", "CUT_OVER", "FIELDS_DIFFER", "BATCH_LOST", "COPIED_TWICE"))
     lost, held_back, new = number["BATCH_LOST"], number["HELD_BACK"], number["NOT_YET_COPIED"]
     cut_over = found.explained - found.received + found.not_on_batches
+    beside = await list_findings(connection, shape, verification_id, company)
     checks = (
         Check(
             "items copied",
@@ -114,12 +116,11 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
             f"legacy {found.legacy}, received since {found.received}, not on batches {found.not_on_batches}"
             + (f", changed since their cut-over {cut_over}" if number["CUT_OVER"] else ""),
         ),
-        await none_found(connection, "baseline plus movements", unbalanced(shape, company)),
+        beside["UNBALANCED"],
         Check("items match", mismatched == 0, str(found.items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["HIDDEN_LEGACY_STOCK"] == 0, "0", str(number["HIDDEN_LEGACY_STOCK"])),
-        *[await none_found(connection, name, query) for name, query in dangling(shape, company).items()],
-        await none_found(connection, "drift", drifted(shape, company)),
+        *[beside[kind] for kind in ("FLAG_WITHOUT_COPY", *BROKEN.values(), "DRIFT")],
         await all_in_place(connection),
         Check("held back", True, None, str(held_back), "`stockshift plan` says why" if held_back else None),
     )

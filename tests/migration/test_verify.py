@@ -5,6 +5,7 @@ import io
 import pytest
 
 from migration.checks import Check
+from migration.findings import CHECKED
 from migration.options import Options
 from migration.report import VerificationReport, load_report
 from migration.verify import MigrationNotStarted, Verified, verify
@@ -27,7 +28,7 @@ async def report_on(url: str, company: str | None = None) -> VerificationReport:
             report = await load_report(connection, made.id, company)
     assert report is not None
     assert report.checks == list(made.checks)
-    assert report.items_mismatched == made.mismatched == len(report.mismatches)
+    assert report.items_mismatched == made.mismatched == sum(found.kind not in CHECKED for found in report.mismatches)
     assert report.state == ("PASSED" if made.passed else "FAILED")
     return report
 
@@ -261,7 +262,7 @@ async def test_an_orphaned_batch_is_named(migrated_url: str) -> None:
     found = {check.name: check for check in report.checks if not check.passed}
     assert set(found) == {"batches with an unknown itemId", "tables, keys and indexes"}
     detail = found["batches with an unknown itemId"].detail or ""
-    assert detail.endswith(" of item item-Arrived (10 units)")
+    assert detail.endswith(" (10 units) refers to item-Arrived, which is not there")
     assert found["tables, keys and indexes"].detail == "every batch's itemId must exist"
 
 
@@ -280,7 +281,7 @@ async def test_batches_that_refer_to_nothing_are_named(migrated_url: str) -> Non
 async def test_a_table_of_batches_that_was_dropped_is_every_opening_batch_lost(migrated_url: str) -> None:
     await change(migrated_url, "DROP TABLE stock_batches")
     report = await report_on(migrated_url)
-    assert len(report.mismatches) == 7
+    assert [found.kind for found in report.mismatches] == ["BATCH_LOST"] * 7 + ["UNBALANCED"] * 6
     assert failed(report)["opening batches"] == ("7", "0")
     assert failed(report)["quantities"] == ("45", "0")
 
@@ -436,7 +437,7 @@ async def test_a_legacy_write_after_the_cut_over_is_drift(migrated_url: str) -> 
     report = await report_on(migrated_url)
     assert failed(report) == {"drift": ("0", "1")}
     assert (check(report, "drift").detail or "").startswith(
-        'item item-Arrived: {"quantityInStock": 1}, by application old till at 20'
+        'item item-Arrived: the legacy columns were written 1 times since the cut-over: {"quantityInStock": 10} ->'
     )
     await change(migrated_url, "UPDATE items SET id = 'renamed' WHERE id = 'item-Arrived'")
     assert failed(await report_on(migrated_url)) == {"drift": ("0", "1")}, "another id is no legacy column"

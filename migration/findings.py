@@ -1,0 +1,289 @@
+"""What is wrong beside the items that do not match, each named with its evidence and a proposed repair (R20, R21).
+
+| kind | what is wrong | the check |
+|---|---|---|
+| FLAG_WITHOUT_COPY | the flag says that the item is on batches, but it was never copied | flagged but never copied |
+| UNBALANCED | what was copied and what moved since is not what is there | baseline plus movements |
+| DRIFT | the legacy columns were written after the cut-over | drift |
+| ORPHAN | a batch of an item that is not there | batches with an unknown itemId |
+| UNKNOWN_LOCATION, UNKNOWN_USER | a batch refers to a location or user that is not there | ... an unknown locationId |
+
+An item can match and be found here all the same. Where the flag's default is true, it says nothing.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    cast,
+    column,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    null,
+    select,
+    table,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by, array
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import tables
+from db.shape import Shape
+from migration.checks import Check, drifted, unbalanced
+from migration.comparison import EXAMPLES, dangling
+from migration.mismatches import evidence, object_of, writer_of
+
+CHECKED = {
+    "UNBALANCED": "baseline plus movements",
+    "FLAG_WITHOUT_COPY": "flagged but never copied",
+    "ORPHAN": "batches with an unknown itemId",
+    "UNKNOWN_LOCATION": "batches with an unknown locationId",
+    "UNKNOWN_USER": "batches with an unknown assignedUserId",
+    "DRIFT": "drift",
+}
+"""By kind: the check that says there is none."""
+BROKEN = {"itemId": "ORPHAN", "locationId": "UNKNOWN_LOCATION", "assignedUserId": "UNKNOWN_USER"}
+
+# Where every new row has the flag, it tells nothing of the item.
+FLAG_OFF_BY_DEFAULT: ColumnElement[bool] = literal_column(
+    """
+    NOT EXISTS (
+        SELECT FROM pg_catalog.pg_attrdef d
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE d.adrelid = to_regclass('public.items') AND a.attname = 'useBatchSystem'
+          AND pg_get_expr(d.adbin, d.adrelid) = 'true'
+    )
+    """
+)
+
+
+UNKNOWN: ColumnElement[object] = cast(null(), JSONB)
+
+
+async def list_findings(
+    connection: AsyncConnection, shape: Shape, verification_id: int, company: str | None
+) -> Mapping[str, Check]:
+    """Lists them behind the report's mismatches, and answers the check of each kind."""
+    mismatch = tables.verification_mismatch
+    queries = [*_broken(shape, company), _drift(shape, company), _unbalanced(shape, company)]
+    if (flagged := _flagged(shape, company)) is not None:
+        queries.append(flagged)
+    found = union_all(*queries).subquery("finding")
+    mine = mismatch.c.verification_id == verification_id
+    last = select(func.coalesce(func.max(mismatch.c.position), 0)).where(mine).scalar_subquery()
+    rows = select(
+        literal(verification_id, BigInteger),
+        last + func.row_number().over(order_by=(found.c.item_id, found.c.kind, found.c.cause)),
+        found.c.item_id,
+        func.coalesce(found.c.item_name, ""),
+        found.c.legacy,
+        found.c.batches,
+        func.coalesce(found.c.batches, 0) - func.coalesce(found.c.legacy, 0),
+        found.c.fields,
+        found.c.cause,
+        found.c.repair,
+        found.c.kind,
+        found.c.evidence,
+    )
+    await connection.execute(insert(mismatch).from_select([column.name for column in mismatch.columns], rows))
+    number = func.row_number().over(partition_by=mismatch.c.kind, order_by=mismatch.c.position)
+    listed = (
+        select(mismatch.c.kind, mismatch.c.item_id, mismatch.c.cause, number.label("number"))
+        .where(mine, mismatch.c.kind.in_(CHECKED))
+        .subquery("listed")
+    )
+    example = func.format("item %s: %s", listed.c.item_id, listed.c.cause)
+    counted = select(
+        listed.c.kind,
+        func.count(),
+        func.string_agg(example, aggregate_order_by(literal("; ", Text), listed.c.number)).filter(
+            listed.c.number <= EXAMPLES
+        ),
+    ).group_by(listed.c.kind)
+    count = {kind: (found, examples) for kind, found, examples in await connection.execute(counted)}
+    checks = {}
+    for kind, name in CHECKED.items():
+        number_found, examples = count.get(kind, (0, None))
+        checks[kind] = Check(name, number_found == 0, "0", str(number_found), examples)
+    return checks
+
+
+def _row(
+    kind: str,
+    item: FromClause,
+    *,
+    item_id: ColumnElement[str],
+    batches: ColumnElement[int],
+    cause: ColumnElement[str],
+    repair: ColumnElement[str],
+    proof: ColumnElement[object],
+    fields: tuple[str, ...] = (),
+) -> Select[str]:
+    """A selection of findings, from `item` and what the caller joins to it."""
+    return select(
+        item_id.label("item_id"),
+        item.c.name.label("item_name"),
+        cast(item.c.quantityInStock, BigInteger).label("legacy"),
+        cast(batches, BigInteger).label("batches"),
+        cast(array([literal(name, Text) for name in fields], type_=Text), ARRAY(Text)).label("fields"),
+        cast(cause, Text).label("cause"),
+        cast(repair, Text).label("repair"),
+        literal(kind, Text).label("kind"),
+        proof.label("evidence"),
+    )
+
+
+def _broken(shape: Shape, company: str | None) -> list[Select[str]]:
+    """Batches that refer to what is not there. Who took an item away is in the legacy writes; a location, nowhere."""
+    rows = []
+    item = shape.relation(tables.items, "broken_item")
+    for name, query in dangling(shape, company).items():
+        reference = name.rpartition(" ")[2]
+        batch = query.subquery("broken")
+        write = shape.relation(tables.legacy_write, "deleted")
+        deleted: ColumnElement[object] = (
+            select(writer_of(write))
+            .where(write.c.item_id == batch.c.item_id, write.c.operation.in_(["DELETE", "TRUNCATE"]))
+            .order_by(write.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        orphan = reference == "itemId"
+        repair = func.format(
+            "archive batch %s: its item is gone" if orphan else f"set {reference} of batch %s to NULL", batch.c.batch_id
+        )
+        rows.append(
+            _row(
+                BROKEN[reference],
+                item,
+                item_id=batch.c.item_id,
+                batches=batch.c.quantity,
+                cause=func.format(
+                    "batch %s (%s units) refers to %s, which is not there",
+                    batch.c.batch_id,
+                    batch.c.quantity,
+                    batch.c.value,
+                ),
+                repair=repair,
+                proof=evidence(
+                    deleted if orphan else UNKNOWN,
+                    UNKNOWN,
+                    object_of({"batch": batch.c.batch_id, reference: batch.c.value}),
+                ),
+                fields=() if orphan else (reference,),
+            )
+            .select_from(batch)
+            .outerjoin(item, item.c.id == batch.c.item_id)
+        )
+    return rows
+
+
+def _drift(shape: Shape, company: str | None) -> Select[str]:
+    """By item: its legacy columns before the first write that was not settled, and after the last."""
+    item = shape.relation(tables.items, "drift_item")
+    write = drifted(shape, company).subquery("drift")
+    change = func.jsonb_each(write.c.after).table_valued(column("key", Text), column("value", JSONB), name="change")
+    before = write.c.before[change.c.key]
+    by_item = (
+        select(
+            write.c.item_id,
+            func.jsonb_object_agg(change.c.key, aggregate_order_by(before, write.c.id.desc())).label("old"),
+            func.jsonb_object_agg(change.c.key, aggregate_order_by(change.c.value, write.c.id)).label("new"),
+            func.array_agg(aggregate_order_by(writer_of(write), write.c.id.desc()))[1].label("writer"),
+            func.count(write.c.id.distinct()).label("writes"),
+        )
+        .join(change, true())
+        .group_by(write.c.item_id)
+        .subquery("drifted")
+    )
+    return (
+        _row(
+            "DRIFT",
+            item,
+            item_id=item.c.id,
+            batches=_there(shape, item.c.id),
+            cause=func.format(
+                "the legacy columns were written %s times since the cut-over: %s -> %s",
+                by_item.c.writes,
+                by_item.c.old,
+                by_item.c.new,
+            ),
+            repair=func.format(
+                "decide: `stockshift repair --accept-drift %s` writes it into the batches, `--keep-batches %s` lets"
+                " the batches stand",
+                item.c.id,
+                item.c.id,
+            ),
+            proof=evidence(by_item.c.writer, by_item.c.old, by_item.c.new),
+        )
+        .select_from(item)
+        .join(by_item, by_item.c.item_id == item.c.id)
+    )
+
+
+def _unbalanced(shape: Shape, company: str | None) -> Select[str]:
+    item = shape.relation(tables.items, "balanced_item")
+    found = unbalanced(shape, company).subquery("unbalanced")
+    return (
+        _row(
+            "UNBALANCED",
+            item,
+            item_id=item.c.id,
+            batches=found.c.there,
+            cause=func.format("%s copied, %s moved, %s there", found.c.copied, found.c.moved, found.c.there),
+            repair=func.format(
+                "record a movement of %s units, REPAIRED, that names the difference",
+                found.c.there - found.c.copied - found.c.moved,
+            ),
+            proof=evidence(
+                UNKNOWN,
+                object_of({"quantity": found.c.copied + found.c.moved}),
+                object_of({"quantity": found.c.there}),
+            ),
+        )
+        .select_from(item)
+        .join(found, found.c.item_id == item.c.id)
+    )
+
+
+def _flagged(shape: Shape, company: str | None) -> Select[str] | None:
+    """None where there is no flag. Nothing records who sets it."""
+    name = tables.USE_BATCH_SYSTEM.name
+    if not shape.has_columns(tables.items, [name]):
+        return None
+    item = shape.relation(tables.items, "flagged_item")
+    flag = table("items", column("id", Text), column(name, Boolean), schema="public").alias("flag")
+    ledger = shape.relation(tables.copy_ledger, "flagged_ledger")
+    return (
+        _row(
+            "FLAG_WITHOUT_COPY",
+            item,
+            item_id=item.c.id,
+            batches=_there(shape, item.c.id),
+            cause=literal("the flag says that the item is on batches, but it was never copied", Text),
+            repair=literal("copy the item, or take the flag off where it cannot be copied", Text),
+            proof=evidence(UNKNOWN, UNKNOWN, object_of({name: flag.c[name]})),
+        )
+        .select_from(flag)
+        .join(item, item.c.id == flag.c.id)
+        .where(
+            flag.c[name],
+            ~exists().where(ledger.c.item_id == flag.c.id),
+            FLAG_OFF_BY_DEFAULT,
+            true() if company is None else item.c.companyId == company,
+        )
+    )
+
+
+def _there(shape: Shape, item_id: ColumnElement[str]) -> ColumnElement[int]:
+    batch = shape.relation(tables.stock_batches, "there")
+    return select(func.sum(batch.c.quantity)).where(batch.c.itemId == item_id).scalar_subquery()
