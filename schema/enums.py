@@ -24,6 +24,8 @@ __all__ = [
     "ReadSource",
     "RunKind",
     "RunState",
+    "ScheduleStageName",
+    "ScheduleStageState",
     "Status",
     "VerificationState",
 ]
@@ -60,6 +62,24 @@ class RunState(Enum):
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     INTERRUPTED = "INTERRUPTED"
+
+
+@strawberry.enum
+class ScheduleStageName(Enum):
+    BACKUP = "BACKUP"
+    MIGRATE = "MIGRATE"
+    TEST_ONE_ITEM = "TEST_ONE_ITEM"
+    WEEK_1 = "WEEK_1"
+    WEEK_2 = "WEEK_2"
+    MONTH_1 = "MONTH_1"
+    CONTRACT = "CONTRACT"
+
+
+@strawberry.enum
+class ScheduleStageState(Enum):
+    DONE = "DONE"
+    NEXT = "NEXT"
+    LATER = "LATER"
 
 
 @strawberry.enum

@@ -8,7 +8,9 @@ from strawberry import UNSET
 from strawberry.scalars import JSON
 from strawberry.types import Info
 
+from db.engine import connecting
 from migration.run import Run
+from migration.schedule import Stage, read_schedule
 from migration.status import Status as MigrationStatus
 from resolvers.migration_progress import MigrationProgress as Seen
 from resolvers.parts import answer_part
@@ -20,6 +22,8 @@ from schema.enums import (
     ReadSource,
     RunKind,
     RunState,
+    ScheduleStageName,
+    ScheduleStageState,
     Status,
     VerificationState,
 )
@@ -348,6 +352,32 @@ class ActConnection:
     totalCount: int
 
 
+@strawberry.type(description="A stage of the plan of weeks.")
+class ScheduleStage:
+    name: ScheduleStageName
+    state: ScheduleStageState
+    what: str = strawberry.field(description="What is to be done.")
+    since: datetime | None = strawberry.field(description="When it was done.")
+    against: list[str] = strawberry.field(description="What is to be waited for, or put right, first.")
+
+    @classmethod
+    def of(cls, stage: Stage) -> "ScheduleStage":
+        return cls(
+            name=ScheduleStageName(stage.name),
+            state=ScheduleStageState(stage.state),
+            what=stage.what,
+            since=None if stage.since is None else shown_instant(stage.since),
+            against=list(stage.against),
+        )
+
+
+async def schedule(root: strawberry.Parent[Any], info: Info[Context, Any]) -> list[ScheduleStage]:
+    if info.context.viewer.company is not None:
+        return []
+    async with connecting(info.context.reader.engine) as connection:
+        return [ScheduleStage.of(stage) for stage in await read_schedule(connection, root.status)]
+
+
 @strawberry.type(description="Where the migration stands.")
 class Migration:
     phase: MigrationPhase
@@ -359,6 +389,10 @@ class Migration:
     drifted: int = strawberry.field(description="A legacy column was written, and the batches do not have it.")
     run: MigrationRun | None = strawberry.field(description="The latest; null when there was none.")
     history: ActConnection = strawberry.field(resolver=history, description="Who did what, latest first.")
+    schedule: list[ScheduleStage] = strawberry.field(
+        resolver=schedule, description="The plan of weeks; empty for who sees one company."
+    )
+    status: strawberry.Private[MigrationStatus]
 
     @classmethod
     def of(cls, status: MigrationStatus) -> "Migration":
@@ -371,6 +405,7 @@ class Migration:
             heldBack=status.held_back,
             drifted=status.drifted,
             run=None if status.run is None else MigrationRun.of(status.run),
+            status=status,
         )
 
 

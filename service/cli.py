@@ -17,6 +17,7 @@ from migration.history import Act, read_history
 from migration.plan import Plan, make_plan
 from migration.read_source import set_read_source
 from migration.report import VerificationReport, load_report, to_json
+from migration.schedule import Stage, read_schedule
 from migration.status import Status, read_status
 from migration.verify import ByteSink, verify
 from resolvers.reader import NotAShop
@@ -125,7 +126,8 @@ def migrate(database_url: str | None, **words: Any) -> int:
 @click.option("--history", is_flag=True, help="Who did what to the migration, when and from where, instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch a line a change.")
 def status(database_url: str | None, watched: bool, history: bool, as_json: bool) -> None:
-    """How far the migration is: what is copied, held back, cut over and drifted, and what the latest run does.
+    """How far the migration is: what is copied, held back, cut over and drifted, what the latest run does, and where
+    that is in the plan of weeks: what is done, what is next, and what speaks against it.
 
     With --watch the run alone, and all of it at the end; Ctrl-C ends the looking, and nothing else.
     """
@@ -143,11 +145,11 @@ def status(database_url: str | None, watched: bool, history: bool, as_json: bool
                 return
             if as_json:
                 return
-        found = asyncio.run(_status(database))
+        found, schedule = asyncio.run(_status(database))
     if as_json:
-        click.echo(orjson.dumps(terminal.status_data(found), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(terminal.status_data(found, schedule), option=orjson.OPT_INDENT_2))
     else:
-        terminal.show_status(found)
+        terminal.show_status(found, schedule)
 
 
 def _show_history(database_url: str | None, *, as_json: bool) -> None:
@@ -166,11 +168,12 @@ async def _history(database: Database) -> list[Act]:
         return await read_history(connection)
 
 
-async def _status(database: Database) -> Status:
+async def _status(database: Database) -> tuple[Status, list[Stage]]:
     async with engine_for(database, "stockshift status") as engine, connecting(engine) as connection:
         if not (await load_shape(connection)).is_a_shop:
             raise NotAShop
-        return await read_status(connection, None)
+        found = await read_status(connection, None)
+        return found, await read_schedule(connection, found)
 
 
 @cli.command("verify", short_help="Compare both systems item by item.")

@@ -30,6 +30,7 @@ from migration.progress import Progress as Step
 from migration.progress import Report
 from migration.report import Mismatch, VerificationReport
 from migration.run import Run
+from migration.schedule import Stage
 from migration.status import Phase, Status
 from service.watch import Show
 
@@ -179,7 +180,7 @@ def _groups(title: str, groups: Iterable[Group], nothing: str) -> None:
         click.echo(f"    {name(label, padded=True)} {group.items:>9} items {group.quantity:>12} units")
 
 
-def show_status(status: Status) -> None:
+def show_status(status: Status, schedule: list[Stage]) -> None:
     click.echo(f"phase        {status.phase}")
     click.echo(f"read source  {status.read_source}")
     click.echo(f"items        {status.items}")
@@ -189,6 +190,12 @@ def show_status(status: Status) -> None:
     click.echo(f"drifted      {status.drifted}")
     for line in run_lines(status.run):
         click.echo(line)
+    click.echo("\nThe plan of weeks:")
+    for stage in schedule:
+        since = f" since {stage.since:%Y-%m-%d %H:%M} UTC" if stage.since else ""
+        click.echo(f"  {stage.state:5} {stage.name:14} {stage.what if stage.state == 'NEXT' else ''}{since}".rstrip())
+        for reason in stage.against:
+            click.echo(f"        against: {plain(reason)}")
 
 
 def show_history(acts: Iterable[Act]) -> None:
@@ -251,8 +258,8 @@ def run_data(run: Run | None) -> dict[str, Any] | None:
     return {**asdict(run), "state": run_state(run), "seconds_left": run.seconds_left}
 
 
-def status_data(status: Status) -> dict[str, Any]:
-    return {**asdict(status), "run": run_data(status.run)}
+def status_data(status: Status, schedule: list[Stage]) -> dict[str, Any]:
+    return {**asdict(status), "run": run_data(status.run), "schedule": [asdict(stage) for stage in schedule]}
 
 
 @contextmanager

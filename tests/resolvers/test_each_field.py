@@ -42,6 +42,7 @@ PATHS = {
     "MismatchEvidence": '{ verification(id: "2") { mismatches { edges { node { evidence { %s } } } } } }',
     "Migration": "{ migration { %s } }",
     "MigrationRun": "{ migration { run { %s } } }",
+    "ScheduleStage": "{ migration { schedule { %s } } }",
     "ActConnection": "{ migration { history(first: 1) { %s } } }",
     "ActEdge": "{ migration { history(first: 1) { edges { %s } } } }",
     "Act": "{ migration { history(first: 1) { edges { node { %s } } } } }",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,13 +215,30 @@ def test_plan_names_each_step_and_writes_nothing(shop_url: str) -> None:
     assert fingerprint(shop_url) == before
 
 
+def status_of(url: str) -> dict[str, Any]:
+    """Without the plan of weeks."""
+    found: dict[str, Any] = json.loads(stockshift("status", "--json", env=variables(url)).stdout)
+    assert [stage["name"] for stage in found.pop("schedule")][:2] == ["BACKUP", "MIGRATE"]
+    return found
+
+
+def test_the_plan_of_weeks_says_what_is_done_what_is_next_and_what_speaks_against_it(shop_url: str) -> None:
+    lines = stockshift("status", env=variables(shop_url)).stdout.splitlines()
+    plan = lines[lines.index("The plan of weeks:") + 1 :]
+    assert plan[0].startswith("  NEXT  BACKUP")
+    assert plan[1].startswith("        against: a backup of before the migration is not on record")
+    assert plan[2:] == [
+        f"  LATER {stage}" for stage in ("MIGRATE", "TEST_ONE_ITEM", "WEEK_1", "WEEK_2", "MONTH_1", "CONTRACT")
+    ]
+
+
 def test_status_counts_as_json_for_programs(shop_url: str) -> None:
     add_items(shop_url, 7)
     expected = {"phase": "NOT_STARTED", "read_source": "AUTO", "items": 7, "copied": 0, "held_back": 0}
     expected |= {"cut_over": 0, "drifted": 0, "run": None}
-    assert json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout) == expected
+    assert status_of(shop_url) == expected
     assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
-    done = json.loads(stockshift("status", "--json", env=variables(shop_url)).stdout)
+    done = status_of(shop_url)
     run = done.pop("run")
     assert done == {name: value for name, value in expected.items() if name != "run"} | {
         "phase": "DUAL_RUN",
