@@ -47,9 +47,9 @@ ifneq ($(shell cat .venv/installed 2>/dev/null && .venv/bin/python -E -c 'print(
 $(shell rm -f .venv/installed)
 endif
 
-# What another project's environment may have set, and would change this one.
-unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH UV_FROZEN UV_LOCKED UV_MANAGED_PYTHON \
-	UV_NO_DEV UV_NO_SYNC UV_ONLY_DEV UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY \
+# What another project's environment may have set, and would change this one, or have Python compile it every time.
+unexport CONDA_PREFIX PIP_PREFIX PIP_TARGET PIP_USER PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH UV_FROZEN UV_LOCKED \
+	UV_MANAGED_PYTHON UV_NO_DEV UV_NO_SYNC UV_ONLY_DEV UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY \
 	VIRTUAL_ENV
 
 .venv/installed: pyproject.toml uv.lock Makefile
