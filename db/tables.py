@@ -130,12 +130,15 @@ COMPARED_COLUMNS = {batch: item for batch, item in OPENING_COLUMNS.items() if ba
 
 stockshift = MetaData(schema="stockshift")
 
+# `batches_made` and `flag_made`: the table of batches and the flag are ours; what was there before us stays there.
 setting = Table(
     "setting",
     stockshift,
     Column("only_row", Boolean, primary_key=True, server_default=text("true")),
     Column("read_source", Text, nullable=False, server_default=text("'AUTO'")),
     Column("write_back", Boolean, nullable=False, server_default=text("false")),
+    Column("batches_made", Boolean, nullable=False, server_default=text("false")),
+    Column("flag_made", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("only_row", name="setting_has_one_row"),
     CheckConstraint("read_source IN ('AUTO', 'LEGACY')", name="setting_read_source_known"),
 )
@@ -195,6 +198,7 @@ copy_ledger = Table(
     Column("copied_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
     Column("original", JSON, nullable=False),
     Column("choices", JSONB),
+    Column("fingerprint", BigInteger),
     Column("cut_over_at", INSTANT),
     Index("copy_ledger_batch_id_key", "batch_id", unique=True),
 )
@@ -244,6 +248,20 @@ audit = Table(
     Column("role", Text, nullable=False, server_default=text("session_user")),
     Column("client", Text, server_default=text("host(inet_client_addr())")),
     Column("details", JSONB, nullable=False, server_default=text("'{}'")),
+)
+
+# What was taken out of the way by rollback or contract, into schema stockshift_archive_ID, and perhaps put back since.
+archive = Table(
+    "archive",
+    stockshift,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("made_at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("made_by", Text, nullable=False),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("undone_at", INSTANT),
+    Column("undone_by", Text),
+    CheckConstraint("kind IN ('ROLLBACK', 'CONTRACT')", name="archive_kind_known"),
 )
 
 idempotency_key = Table(

@@ -138,14 +138,14 @@ def _stock(shape: Shape, among: Among) -> Subquery:
 
 
 def _last_run() -> ScalarSelect[datetime | None]:
-    """When the last run of all items began that finished; NULL if none did.
+    """When the last run of all items began that finished, and was not rolled back since; NULL if none did.
 
     What is written while a run sweeps up, and after, is for the next one: so it is the beginning that counts.
     """
     run = tables.migration_run.alias("run")
     some_items = func.jsonb_array_length(run.c.options["items"]) > 0
-    finished = run.c.state == "FINISHED"
-    return select(func.max(run.c.started_at)).where(finished, some_items.is_not(true())).scalar_subquery()
+    counts = and_(run.c.state == "FINISHED", run.c.options["rolled_back"].is_(null()))
+    return select(func.max(run.c.started_at)).where(counts, some_items.is_not(true())).scalar_subquery()
 
 
 def _written_since(shape: Shape, candidate: FromClause) -> Subquery:

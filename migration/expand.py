@@ -98,6 +98,18 @@ INDEXES = text(
     """
 )
 
+# After a rollback the setting is there still, and what is the shop's own is looked for anew.
+SETTING = Step(
+    "items that have batches are answered from them",
+    """\
+INSERT INTO stockshift.setting (batches_made, flag_made)
+SELECT to_regclass('public.stock_batches') IS NULL, NOT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass('public.items') AND attname = 'useBatchSystem' AND NOT attisdropped
+)
+ON CONFLICT (only_row) DO UPDATE SET batches_made = excluded.batches_made, flag_made = excluded.flag_made""",
+)
+
 
 async def existing(connection: AsyncConnection) -> Existing:
     relations = [table.fullname for table in (tables.stock_batches, *tables.stockshift.sorted_tables)]
@@ -152,10 +164,8 @@ def tables_to_make(there: Existing) -> list[Step]:
                 steps.append(Step(f"column {column.name} of {table.fullname}", sql))
     if not there.audit_only_grows:
         steps.extend(ONLY_GROWS)
-    if tables.setting.fullname not in there.relations:
-        steps.append(
-            Step("items that have batches are answered from them", "INSERT INTO stockshift.setting DEFAULT VALUES")
-        )
+    if not {tables.setting.fullname, tables.copy_ledger.fullname} <= there.relations:
+        steps.append(SETTING)
     if tables.stock_batches.fullname not in there.relations:
         steps.append(_step("the batches", CreateTable(tables.stock_batches)))
     return steps

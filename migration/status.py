@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import ReadSource, Shape, load_shape
+from migration.archive import latest_archive
 from migration.candidates import candidates, differing
 from migration.run import Run, latest_run
 
-Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN"]
+Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN", "CONTRACTED", "ROLLED_BACK"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ async def read_phase(connection: AsyncConnection, run: Run | None) -> Phase:
     shape = await load_shape(connection)
     if not shape.expanded:
         return "NOT_STARTED"
+    if not shape.columns.get(tables.copy_ledger.fullname) and await latest_archive(connection, "ROLLBACK"):
+        return "ROLLED_BACK"
+    if not shape.has_legacy_columns and await latest_archive(connection, "CONTRACT"):
+        return "CONTRACTED"
     if run is not None and run.kind == "online" and run.unfinished:
         return "COPYING"
     ledger = shape.relation(tables.copy_ledger, "copied")

@@ -28,6 +28,7 @@ from db import tables
 from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration import audit
+from migration.archive import rolled_back
 from migration.candidates import Among, candidates, everything, opening_values
 from migration.checks import Check, all_in_place
 from migration.choices import Chosen
@@ -207,10 +208,12 @@ async def begin(connection: AsyncConnection, company: str | None, requested_by: 
 
 
 async def start(engine: AsyncEngine, *, company: str | None = None, requested_by: str) -> int:
-    """Begins a report, for all to see, and answers its id. Raises MigrationNotStarted before the expansion."""
+    """Begins a report, for all to see, and answers its id. Raises MigrationNotStarted before the expansion, and after
+    a rollback."""
     async with explained(engine), one_snapshot(engine) as connection:
-        if not (await load_shape(connection)).expanded:
-            raise MigrationNotStarted
+        words = await rolled_back(connection)
+        if words or not (await load_shape(connection)).expanded:
+            raise MigrationNotStarted(words)
         return await begin(connection, company, requested_by)
 
 
