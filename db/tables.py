@@ -187,7 +187,8 @@ driver = Table(
 )
 
 # No foreign keys: it outlives what it describes. JSON, not JSONB: a row is kept as its text was, to the digit.
-# `choices` are what the operator chose for columns that were NULL, by the batch's column.
+# `choices` are what the operator chose for columns that were NULL, by the batch's column. What is not cut over has an
+# index, so that the phase is known at a glance.
 copy_ledger = Table(
     "copy_ledger",
     stockshift,
@@ -201,6 +202,7 @@ copy_ledger = Table(
     Column("fingerprint", BigInteger),
     Column("cut_over_at", INSTANT),
     Index("copy_ledger_batch_id_key", "batch_id", unique=True),
+    Index("copy_ledger_not_cut_over", "item_id", postgresql_where=text("cut_over_at IS NULL")),
 )
 
 # Every change of a batch's quantity (R11), written by the trigger on stock_batches alone. What was copied is the copy

@@ -106,6 +106,24 @@ TRIGGERS: Mapping[str, Trigger] = {
     ),
 }
 
+WRITE_BACK_TRIGGERS: Mapping[str, Trigger] = {
+    f"stockshift_write_back_{event.lower()}": Trigger(
+        "public.stock_batches",
+        "the legacy columns of items that are cut over follow their batches",
+        f"AFTER {event}",
+        rest,
+        "follow_batches",
+    )
+    for event, rest in {
+        "INSERT": "REFERENCING NEW TABLE AS came FOR EACH STATEMENT"
+        " WHEN ((current_setting('stockshift.reason'::text, true) IS DISTINCT FROM 'COPY'::text))",
+        "UPDATE": "REFERENCING OLD TABLE AS went NEW TABLE AS came FOR EACH STATEMENT",
+        "DELETE": "REFERENCING OLD TABLE AS went FOR EACH STATEMENT",
+        "TRUNCATE": "FOR EACH STATEMENT",
+    }.items()
+}
+"""Put on by `stockshift write-back on` (migration/write_back.py), and by nothing else."""
+
 
 @dataclass(frozen=True)
 class Captured:
@@ -150,7 +168,7 @@ async def is_capturing(connection: AsyncConnection) -> bool:
 async def captured(connection: AsyncConnection) -> Captured:
     row = (await connection.execute(THERE)).one()
     functions, triggers = set(row.functions), {one[1:]: one[0] for one in row.triggers}
-    made = {name: trigger.describe(name) for name, trigger in TRIGGERS.items()}
+    made = {name: trigger.describe(name) for name, trigger in {**TRIGGERS, **WRITE_BACK_TRIGGERS}.items()}
     return Captured(
         frozenset(name for name, sql in FUNCTIONS.items() if f"{name} {SEARCH_PATH} {_body(sql)}" in functions),
         frozenset(name for name, described in made.items() if described in triggers),
@@ -164,9 +182,8 @@ def functions_to_make(there: Captured) -> list[Step]:
     for name, sql in FUNCTIONS.items():
         if name not in there.functions:
             steps.append(Step(f"what a trigger does: {name.replace('_', ' ')}", sql.removesuffix(";")))
-            steps.append(
-                Step(f"{name} is for triggers alone", f"REVOKE EXECUTE ON FUNCTION stockshift.{name}() FROM PUBLIC")
-            )
+            revoke = f"REVOKE EXECUTE ON FUNCTION stockshift.{name} FROM PUBLIC"
+            steps.append(Step(f"{name} is for triggers alone", revoke))
     return steps
 
 

@@ -11,13 +11,14 @@ from db.shape import ReadSource, Shape, load_shape
 from migration.archive import latest_archive
 from migration.candidates import candidates, differing
 from migration.run import Run, latest_run
+from migration.written_back import is_write_back_on
 
-Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN", "CONTRACTED", "ROLLED_BACK"]
+Phase = Literal["NOT_STARTED", "EXPANDED", "COPYING", "DUAL_RUN", "CUT_OVER", "CONTRACTED", "ROLLED_BACK"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """`phase` and `read_source` are the database's. The items are those that exist now, perhaps of one company.
+    """`phase`, `read_source` and `write_back` are the database's. The items are those there are, or one company's.
 
     `copied` ones have a ledger row; `held_back` ones cannot be copied as they stand, which `plan` explains; `cut_over`
     ones are answered for by their batches alone; `drifted` ones had a legacy column written that their opening batch
@@ -26,6 +27,7 @@ class Status:
 
     phase: Phase
     read_source: ReadSource
+    write_back: bool
     items: int
     copied: int
     held_back: int
@@ -70,7 +72,10 @@ async def read_status(connection: AsyncConnection, company: str | None) -> Statu
     run = await latest_run(connection)
     phase = await read_phase(connection, run)
     seen = run if run is None or company is None else await run_for(connection, run, company)
-    return Status(phase, shape.read_source, row.items, row.copied, row.held_back, row.cut_over, row.drifted, seen)
+    write_back = await is_write_back_on(connection, shape)
+    return Status(
+        phase, shape.read_source, write_back, row.items, row.copied, row.held_back, row.cut_over, row.drifted, seen
+    )
 
 
 def _drifted(shape: Shape, item: FromClause) -> Select[str]:
@@ -106,8 +111,12 @@ async def read_phase(connection: AsyncConnection, run: Run | None) -> Phase:
     if run is not None and run.kind == "online" and run.unfinished:
         return "COPYING"
     ledger = shape.relation(tables.copy_ledger, "copied")
-    begun: bool = (await connection.execute(select(exists().select_from(ledger)))).scalar_one()
-    return "DUAL_RUN" if begun else "EXPANDED"
+    item = shape.relation(tables.items, "item")
+    left = exists().where(ledger.c.cut_over_at.is_(None), ledger.c.item_id == item.c.id)
+    row = (await connection.execute(select(exists().select_from(ledger).label("begun"), left.label("left")))).one()
+    if not row.begun:
+        return "EXPANDED"
+    return "DUAL_RUN" if row.left else "CUT_OVER"
 
 
 async def run_for(connection: AsyncConnection, run: Run, company: str) -> Run:

@@ -30,10 +30,6 @@ DECLARE
     gone text;
     followed boolean := false;
 BEGIN
-    IF current_setting('stockshift.reason', true) = 'WRITE_BACK' THEN
-        RETURN NULL;
-    END IF;
-
     -- A column that was renamed under us: the whole row is recorded, and whoever drives or verifies stops at it.
     BEGIN
         IF OLD."quantityInStock" IS DISTINCT FROM NEW."quantityInStock" THEN
@@ -77,6 +73,15 @@ BEGIN
             becomes := becomes || jsonb_build_object('assignedUserId', NEW."assignedUserId");
         END IF;
         IF becomes = '{}' AND NEW.id = OLD.id THEN
+            RETURN NULL;
+        END IF;
+        -- Written by us, out of the batches: that is recorded, and nothing follows it.
+        IF current_setting('stockshift.reason', true) IN ('WRITE_BACK', 'TAKE_BACK') THEN
+            INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, after, application, role)
+            VALUES (
+                NEW.id, current_setting('stockshift.reason'), true, was, becomes, current_setting('application_name'),
+                session_user
+            );
             RETURN NULL;
         END IF;
     EXCEPTION WHEN undefined_column OR datatype_mismatch THEN
@@ -337,5 +342,102 @@ BEGIN
     SELECT b.id, b."itemId", -b.quantity::bigint, 'TRUNCATED', current_setting('application_name'), session_user
     FROM public.stock_batches b WHERE b.quantity <> 0;
     RETURN NULL;
+END
+$body$;
+
+-- name: follow_batches
+-- Write-back (R10): batches changed, so the legacy columns of their items follow, if these are cut over. The items are
+-- locked first, also those that are not, for somebody may be cutting one over; only then it is summed, by a statement of
+-- its own, which sees what whoever had the lock before us has committed. Who has an item's batch and wants the item
+-- must not make a deadlock that the shop loses, as when it deletes that item. So nobody waits here for as long as
+-- PostgreSQL lets a deadlock be (deadlock_timeout, a second): whom somebody waits for who is at work on items gives up.
+CREATE OR REPLACE FUNCTION stockshift.follow_batches() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    changed text[];
+    patience text := current_setting('lock_timeout');
+    since timestamptz := clock_timestamp();
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        SELECT array_agg(DISTINCT c."itemId") INTO changed FROM came c;
+    ELSIF TG_OP = 'DELETE' THEN
+        SELECT array_agg(DISTINCT w."itemId") INTO changed FROM went w;
+    ELSIF TG_OP = 'UPDATE' THEN
+        SELECT array_agg(DISTINCT each_one.item) INTO changed
+        FROM went w FULL JOIN came c ON c.id = w.id
+        CROSS JOIN LATERAL (VALUES (w."itemId"), (c."itemId")) AS each_one (item)
+        WHERE each_one.item IS NOT NULL AND (w.quantity, w.status, w."locationId", w."itemId", w."createdAt")
+            IS DISTINCT FROM (c.quantity, c.status, c."locationId", c."itemId", c."createdAt");
+    ELSE
+        SELECT array_agg(l.item_id) INTO changed FROM stockshift.copy_ledger l WHERE l.cut_over_at IS NOT NULL;
+    END IF;
+    IF changed IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '200ms', true);
+            PERFORM FROM public.items i WHERE i.id = ANY (changed) ORDER BY i.id FOR NO KEY UPDATE;
+            PERFORM stockshift.write_back(changed);
+            PERFORM set_config('lock_timeout', patience, true);
+            RETURN NULL;
+        EXCEPTION WHEN lock_not_available THEN
+            IF patience::interval > '0' AND clock_timestamp() - since > patience::interval THEN
+                RAISE;
+            END IF;
+            IF EXISTS (
+                SELECT FROM pg_locks waits JOIN pg_locks has ON has.pid = waits.pid
+                WHERE NOT waits.granted AND has.granted AND has.relation = 'public.items'::regclass
+                    AND has.mode <> 'AccessShareLock' AND pg_backend_pid() = ANY (pg_blocking_pids(waits.pid))
+            ) THEN
+                RAISE serialization_failure USING
+                    MESSAGE = 'somebody writes the item of this batch, and waits for the batch; try again';
+            END IF;
+        END;
+    END LOOP;
+END
+$body$;
+
+-- name: write_back
+-- Makes the legacy quantity, status and location of these items what their batches say, of those that are cut over. The
+-- status and the location are those of the batch with the most units, of these the oldest. Of an item without
+-- batches the quantity alone is written. What the shop's own rules refuse stays as it was: a write of a batch does not
+-- fail because of us, and verification names it.
+CREATE OR REPLACE FUNCTION stockshift.write_back(wanted text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    reason text := COALESCE(current_setting('stockshift.reason', true), '');
+    one text;
+BEGIN
+    PERFORM set_config('stockshift.reason', 'WRITE_BACK', true);
+    BEGIN
+        UPDATE public.items i SET "quantityInStock" = stock.units, "status" = stock.label, "locationId" = stock.place
+        FROM (
+            SELECT
+                b."itemId" AS item, sum(b.quantity) AS units,
+                (array_agg(b.status ORDER BY b.quantity DESC, b."createdAt", b.id))[1] AS label,
+                (array_agg(b."locationId" ORDER BY b.quantity DESC, b."createdAt", b.id))[1] AS place
+            FROM public.stock_batches b JOIN stockshift.copy_ledger l ON l.item_id = b."itemId"
+            WHERE b."itemId" = ANY (wanted) AND l.cut_over_at IS NOT NULL
+            GROUP BY b."itemId"
+        ) AS stock
+        WHERE i.id = stock.item AND (i."quantityInStock", i."status"::text, i."locationId")
+            IS DISTINCT FROM (stock.units, stock.label::text, stock.place);
+        UPDATE public.items i SET "quantityInStock" = 0
+        FROM stockshift.copy_ledger l
+        WHERE i.id = ANY (wanted) AND l.item_id = i.id AND l.cut_over_at IS NOT NULL
+            AND i."quantityInStock" IS DISTINCT FROM 0
+            AND NOT EXISTS (SELECT FROM public.stock_batches b WHERE b."itemId" = i.id);
+    EXCEPTION
+        WHEN integrity_constraint_violation OR data_exception OR raise_exception OR undefined_column
+            OR undefined_table OR datatype_mismatch THEN
+            IF cardinality(wanted) > 1 THEN
+                FOREACH one IN ARRAY wanted LOOP
+                    PERFORM stockshift.write_back(ARRAY[one]);
+                END LOOP;
+            END IF;
+    END;
+    PERFORM set_config('stockshift.reason', reason, true);
 END
 $body$;

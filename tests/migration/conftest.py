@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import stamina
 
-from tests.conftest import CopyTemplate, MakeTemplate, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.migration.support import migrate
 from tests.support import Connection, insert_item
 
 
@@ -35,3 +36,18 @@ def no_backoff() -> Iterator[None]:
     """A lock that is not had is not asked for again."""
     with stamina.set_testing(testing=True, attempts=1):
         yield
+
+
+@pytest.fixture(scope="session")
+def captured_items_template(make_template: MakeTemplate, server_url: str) -> str:
+    async def fill(connection: Connection) -> None:
+        await fill_items(connection)
+        await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+
+    return make_template(fill)
+
+
+@pytest.fixture
+def captured_items_url(copy_template: CopyTemplate, captured_items_template: str) -> str:
+    """The same seven items, which an atomic migration has copied."""
+    return copy_template(captured_items_template)

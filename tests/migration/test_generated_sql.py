@@ -200,7 +200,7 @@ def test_what_was_looked_over_is_all_that_a_migration_makes(looked_over: LookedO
         "CREATE SCHEMA stockshift",
         *(f"CREATE TABLE {table.fullname}" for table in (*tables.stockshift.sorted_tables, tables.stock_batches)),
         "ALTER TABLE stockshift.migration_run ADD COLUMN",
-        *(f"CREATE OR REPLACE FUNCTION stockshift.{name}()" for name in FUNCTIONS),
+        *(f"CREATE OR REPLACE FUNCTION stockshift.{name}(" for name in FUNCTIONS),
         *(f"CREATE OR REPLACE TRIGGER {name}" for name in TRIGGERS),
         *(f"ENABLE ALWAYS TRIGGER {name}" for name in TRIGGERS),
         *(f'CREATE INDEX "{index.name}"' for index in BATCHES_OF_AN_ITEM.values()),
