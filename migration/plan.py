@@ -129,7 +129,7 @@ async def _plan_on(connection: AsyncConnection, options: Options) -> Plan:
             *flag_to_add(there),
         ],
         decisions=await _decisions(connection, shape, options),
-        totals=await _totals(connection, shape),
+        totals=await shop_totals(connection, shape),
         copied=await _count(connection, select(item.c.id).join(ledger, ledger.c.item_id == item.c.id)),
         to_copy=to_copy,
         seconds=to_copy / ROWS_PER_SECOND,
@@ -165,7 +165,7 @@ async def _decisions(connection: AsyncConnection, shape: Shape, options: Options
     return [Decision(row.kind, outcomes[row.kind], row.kind in HELD_BACK, row.rows, row.examples) for row in found]
 
 
-async def _totals(connection: AsyncConnection, shape: Shape) -> Totals:
+async def shop_totals(connection: AsyncConnection, shape: Shape) -> Totals:
     item = shape.relation(tables.items, "item")
     location = shape.relation(tables.locations, "location")
     quantity = cast(func.coalesce(func.sum(item.c.quantityInStock), 0), BigInteger).label("quantity")
