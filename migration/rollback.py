@@ -18,6 +18,7 @@ from migration.archive import Archive, begin_archive, latest_archive, move, requ
 from migration.capture import TRIGGERS
 from migration.exclusively import Actor, exclusively
 from migration.expand import existing
+from migration.failures import explained
 from migration.quiet import shop_triggers_off
 from migration.run import unfinished_run
 from migration.verify import MigrationNotStarted
@@ -140,7 +141,7 @@ async def roll_back(engine: AsyncEngine, actor: Actor, *, confirm: str, fold: bo
         return await _Rollback(actor.name, fold).carry_out(connection)
 
     archive, folded = await exclusively(engine, actor, "rollback", wanted, work)
-    async with connecting(engine) as connection, connection.begin():
+    async with explained(engine, kept="it is rolled back"), connecting(engine) as connection, connection.begin():
         stays = _stays(not archive.details["batches_stay"], not archive.details["flag_stays"])
         query = f"SELECT * FROM {archive.place}.only_in_batches"
         report = await _report(connection, query, f"{archive.place}.stock_batches", stays)
