@@ -99,7 +99,7 @@ async def _take_back(
 async def _drifted(connection: AsyncConnection, ids: list[str]) -> dict[str, Refusal]:
     """The items with drift that nobody settled: a legacy column that was written last by somebody else, and that the
     opening batch does not agree with."""
-    change = func.jsonb_object_keys(WRITE.c.after).table_valued(column("key", Text), name="change")
+    change = func.jsonb_each(WRITE.c.after).table_valued(column("key", Text), name="change")
     later = WRITE.alias("later")
     overwritten = exists().where(
         later.c.item_id == WRITE.c.item_id,
