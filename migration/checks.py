@@ -6,16 +6,20 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Select,
+    Text,
     and_,
     cast,
+    exists,
     false,
     func,
+    literal,
     not_,
     null,
     or_,
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
@@ -134,11 +138,17 @@ def unbalanced(shape: Shape, company: str | None, among: Among = everything) -> 
 def drifted(shape: Shape, company: str | None) -> Select[*tuple[Any, ...]]:
     """The writes of the legacy columns of items that are cut over, since then (R10), but for those that were settled.
 
-    Rows of `legacy_write`.
+    Rows of `legacy_write`. What a key wrote, of a location or user that is gone, is none: the batches lost it alike.
     """
     item = shape.relation(tables.items, "item")
     ledger = shape.relation(tables.copy_ledger, "ledger")
     write = shape.relation(tables.legacy_write, "write")
+    references = {"locationId": tables.locations, "assignedUserId": tables.users}
+    by_a_key = [write.c.after.op("-")(literal(list(references), ARRAY(Text))) == cast(literal("{}", Text), JSONB)]
+    for name, table in references.items():
+        target = shape.relation(table, f"target_of_{name}")
+        there = exists().where(target.c.id == write.c.before[name].astext)
+        by_a_key.append(and_(write.c.after[name].astext.is_(null()), ~there))
     return (
         select(write)
         .join(ledger, ledger.c.item_id == write.c.item_id)
@@ -147,6 +157,7 @@ def drifted(shape: Shape, company: str | None) -> Select[*tuple[Any, ...]]:
             write.c.at >= ledger.c.cut_over_at,
             ~write.c.followed,
             write.c.settled.is_(null()),
+            func.coalesce(not_(and_(*by_a_key)), true()),
             or_(write.c.operation != "UPDATE", ~write.c.after.has_key("id")),
             true() if company is None else item.c.companyId == company,
         )

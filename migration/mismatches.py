@@ -79,7 +79,8 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     item = shape.relation(tables.items, "listed_item")
     ledger = shape.relation(tables.copy_ledger, "listed_ledger")
     opening = shape.relation(tables.stock_batches, "listed_opening")
-    record = _recorded(shape, compared)
+    differing_items = select(compared.c.item_id).where(compared.c.outcome.in_(["FIELDS_DIFFER", "NOT_COPIED"]))
+    record = recorded(shape, differing_items.subquery("differing_items"))
     moved = _moved(shape, compared)
     now = func.to_jsonb(text("listed_item"))
     known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, cast(literal("{}", Text), JSONB)))
@@ -247,10 +248,10 @@ def _seconds(shape: Shape, item: FromClause) -> ColumnElement[str]:
     )
 
 
-def _recorded(shape: Shape, compared: FromClause) -> Subquery:
-    """Of the items whose fields differ, or that were not copied: what each legacy column was last written to since the
-    copy, as `known`; who wrote it, and when, where the opening batch did not take that, as `not_taken`, both JSON by
-    column; and the latest such `writer`."""
+def recorded(shape: Shape, items: FromClause) -> Subquery:
+    """Of these items, by `item_id`: what each legacy column was last written to since the copy, as `known`; who wrote
+    it, and when, where the opening batch did not take that, as `not_taken`, both JSON by column; and the latest such
+    `writer`."""
     write = shape.relation(tables.legacy_write, "write")
     ledger = shape.relation(tables.copy_ledger, "written_ledger")
     change = func.jsonb_each(write.c.after).table_valued(column("key", Text), column("value", JSONB), name="change")
@@ -261,14 +262,13 @@ def _recorded(shape: Shape, compared: FromClause) -> Subquery:
     return (
         select(
             write.c.item_id,
-            func.jsonb_object_agg(change.c.key, aggregate_order_by(change.c.value, write.c.id)).label("known"),
+            func.jsonb_object_agg(change.c.key, aggregate_order_by(change.c.value, write.c.id), type_=JSONB).label(
+                "known"
+            ),
             func.jsonb_object_agg(change.c.key, aggregate_order_by(who, write.c.id), type_=JSONB).label("not_taken"),
             latest[1].label("writer"),
         )
-        .join(
-            compared,
-            and_(compared.c.item_id == write.c.item_id, compared.c.outcome.in_(["FIELDS_DIFFER", "NOT_COPIED"])),
-        )
+        .join(items, items.c.item_id == write.c.item_id)
         .outerjoin(ledger, ledger.c.item_id == write.c.item_id)
         .join(change, true())
         .where(or_(ledger.c.item_id.is_(null()), write.c.at > ledger.c.copied_at), write.c.operation.in_(WRITES))

@@ -1,0 +1,376 @@
+"""Repair (R21): what a verification found is put right, each change shown before it is made, and proven in its
+transaction.
+
+The verification, the changes and the verification that proves them are one transaction. The items are locked first,
+in the order of their ids, as the shop's own writes do; whoever wrote one since the snapshot makes it begin anew. When
+an item does not match afterwards, or another is worse than before, nothing is kept. Triggers that are off come first,
+by themselves: what they do not record could be no part of a proof.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Row,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db import tables
+from db.engine import connecting
+from db.errors import StockshiftError
+from db.shape import Shape, load_shape
+from migration import audit, verify
+from migration.candidates import HELD_BACK, among_ids
+from migration.capture import capture_to_put
+from migration.checks import drifted
+from migration.copy import because, copy_items
+from migration.expand import existing, tables_to_make
+from migration.failures import explained
+from migration.locks import WRITERS_WAIT, is_lock_refused, is_serialization_failure
+from migration.proposals import Proposals
+from migration.step import Step
+from migration.transaction import one_snapshot, settle
+
+ATTEMPTS = 8
+SHOWN = 20
+"""So many changes, and items that are left, are named; the archive and the report have all."""
+RECORDED_ITEMS = 100
+
+ARCHIVE = tables.repair_archive
+MISMATCH = tables.verification_mismatch
+
+
+class NoDrift(StockshiftError):
+    """The item has no drift that can be decided so; `stockshift verify` names those that have."""
+
+
+class NotRepaired(StockshiftError):
+    """The changes did not make their items match, so none was kept: the database is as it was."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """`before` and `after` are the columns that change, by name; of a batch that comes or goes, all of them."""
+
+    item_id: str
+    kind: str
+    act: str
+    batch_id: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is not repaired by itself, and what to do."""
+
+    item_id: str
+    kind: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was proposed, or `made`: `steps` on triggers, `changes` in all, by kind, of which the first are `shown`;
+    `left` items are not repaired by themselves. `proof` is the verification that proves it."""
+
+    made: bool
+    steps: tuple[str, ...]
+    changes: dict[str, int]
+    shown: tuple[Change, ...]
+    left_number: int
+    left: tuple[Left, ...]
+    proof: int | None
+
+    @property
+    def proposed(self) -> bool:
+        return bool(self.steps or self.changes)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`accepted` and `kept` are the items whose drift is decided: written into the batches, or not."""
+
+    actor: str
+    make: bool = False
+    accepted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    lock_timeout_ms: int = 2_000
+
+
+async def repair(engine: AsyncEngine, asked: Asked) -> Repair:
+    """Shows what it would change, or changes it. Raises MigrationNotStarted, NoDrift, NotRepaired, and what `explained`
+    says."""
+    async with explained(engine):
+        steps = await _put_on(engine, asked)
+        async for attempt in stamina.retry_context(on=_may_try_again, attempts=ATTEMPTS, timeout=None):
+            with attempt:
+                return await _transaction(engine, asked, steps)
+    raise AssertionError  # the loop above returns or raises
+
+
+def _may_try_again(error: Exception) -> bool:
+    return is_lock_refused(error) or is_serialization_failure(error)
+
+
+async def _put_on(engine: AsyncEngine, asked: Asked) -> tuple[str, ...]:
+    """Tables of ours that lack something, functions that were altered, triggers that are off or gone."""
+    async with one_snapshot(engine) as connection:
+        if not (await load_shape(connection)).expanded:
+            raise verify.MigrationNotStarted
+        steps = await _missing(connection)
+    if steps and asked.make:
+        async for attempt in stamina.retry_context(on=is_lock_refused, attempts=ATTEMPTS, timeout=None):
+            with attempt:
+                async with connecting(engine) as connection, connection.begin():
+                    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {asked.lock_timeout_ms:d}")
+                    for table in (tables.items, tables.stock_batches):
+                        if await connection.scalar(select(func.to_regclass(table.fullname))) is not None:
+                            await connection.exec_driver_sql(
+                                f"LOCK TABLE {table.fullname} IN {WRITERS_WAIT} MODE NOWAIT"
+                            )
+                    for step in await _missing(connection):
+                        await connection.exec_driver_sql(step.sql)
+                    await audit.record(connection, "REPAIRED", asked.actor, put_on=[step.why for step in steps])
+    return tuple(step.why for step in steps)
+
+
+async def _missing(connection: AsyncConnection) -> list[Step]:
+    there = await existing(connection)
+    return [*tables_to_make(there), *capture_to_put(there.capture)]
+
+
+async def _transaction(engine: AsyncEngine, asked: Asked, steps: tuple[str, ...]) -> Repair:
+    async with one_snapshot(engine) as connection:
+        await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {asked.lock_timeout_ms:d}")
+        await settle(connection)
+        found = await _repair(connection, asked, steps)
+        if not found.made:
+            await connection.rollback()  # what was only looked at leaves nothing
+        return found
+
+
+async def _repair(connection: AsyncConnection, asked: Asked, steps: tuple[str, ...]) -> Repair:
+    shape = await load_shape(connection)
+    report = await _verified(connection, shape, asked.actor)
+    await _have_drift(connection, shape, report, (*asked.accepted, *asked.kept))
+    if asked.make:
+        await _lock_items(connection, report)
+    proposals = Proposals(shape, report, asked.actor)
+    for statement in proposals.all(asked.accepted, asked.kept):
+        await connection.execute(statement)
+    changes = await _changes(connection, report)
+    number, left = await _left(connection, report, proposals)
+    shown = await _shown(connection, report)
+    if not (asked.make and changes):
+        return Repair(asked.make and bool(steps), steps, changes, shown, number, left, None)
+    await _make(connection, shape, report, asked.actor)
+    proof = await _verified(connection, await load_shape(connection), asked.actor)
+    if wrong := await _unproven(connection, report, proof):
+        raise NotRepaired(f"the repair did not prove right: {wrong}; nothing was changed")
+    await audit.record(
+        connection,
+        "REPAIRED",
+        asked.actor,
+        verification=report,
+        proof=proof,
+        changes=changes,
+        items=sorted({change.item_id for change in shown})[:RECORDED_ITEMS],
+        accepted=list(asked.accepted),
+        kept=list(asked.kept),
+    )
+    return Repair(True, steps, changes, shown, number, left, proof)
+
+
+async def _verified(connection: AsyncConnection, shape: Shape, actor: str) -> int:
+    report = await verify.begin(connection, None, actor)
+    await verify.compare(connection, shape, report, None)
+    return report
+
+
+async def _lock_items(connection: AsyncConnection, report: int) -> None:
+    item = tables.items
+    wanted = select(MISMATCH.c.item_id).where(MISMATCH.c.verification_id == report)
+    locked = select(item.c.id).where(item.c.id.in_(wanted)).order_by(item.c.id).with_for_update(key_share=True)
+    await connection.execute(select(func.count()).select_from(locked.cte("locked")))
+
+
+async def _have_drift(connection: AsyncConnection, shape: Shape, report: int, items: Sequence[str]) -> None:
+    write = drifted(shape, None).subquery("drift")
+    readable = select(write.c.item_id).group_by(write.c.item_id).having(func.bool_and(write.c.operation == "UPDATE"))
+    known = set((await connection.execute(readable.where(write.c.item_id.in_(list(items))))).scalars())
+    if unknown := [item for item in items if item not in known]:
+        raise NoDrift(
+            f"item {unknown[0]!r} has no drift that can be decided so; `stockshift repair` names the items that have"
+        )
+
+
+def _mine(report: int, *acts: str) -> ColumnElement[bool]:
+    return and_(ARCHIVE.c.verification_id == report, ARCHIVE.c.act.in_(acts))
+
+
+async def _make(connection: AsyncConnection, shape: Shape, report: int, actor: str) -> None:
+    """Makes what the archive has for the report."""
+    batch = tables.stock_batches
+    await because(connection, "REPAIRED", actor)
+    gone = select(ARCHIVE.c.batch_id).where(_mine(report, "REMOVE"))
+    await connection.execute(delete(batch).where(batch.c.id.in_(gone)))
+    new = _as_batches(_mine(report, "SET"))
+    await connection.execute(
+        update(batch)
+        .where(batch.c.id == new.c.batch_id)
+        .values({column.name: new.c[column.name] for column in batch.columns if column.name != "id"})
+    )
+    back = _as_batches(_mine(report, "PUT_BACK"))
+    names = [column.name for column in batch.columns]
+    await connection.execute(insert(batch).from_select(names, select(*[back.c[name] for name in names])))
+    await _record_movements(connection, report, actor)
+    await _record_writes(connection, report)
+    await _settle_drift(connection, shape, report)
+    if any(await _ids(connection, report, "FLAG")):
+        flag = text('UPDATE public.items SET "useBatchSystem" = false WHERE id = ANY(:ids)')
+        await connection.execute(flag, {"ids": await _ids(connection, report, "FLAG")})
+    if copied := await _ids(connection, report, "COPY"):
+        await copy_items(connection, shape, run=None, among=among_ids(copied))
+
+
+def _as_batches(condition: ColumnElement[bool]) -> FromClause:
+    """The batches of archive rows as they are to be, with their `batch_id`."""
+    columns = [column(each.name, each.type) for each in tables.stock_batches.columns]
+    populated = func.jsonb_populate_record(text("NULL::public.stock_batches"), ARCHIVE.c.after)
+    row = populated.table_valued(*columns, name="row")
+    values = [row.c[each.name] for each in tables.stock_batches.columns]
+    return (
+        select(ARCHIVE.c.batch_id, *values).select_from(ARCHIVE).join(row, true()).where(condition).subquery("becomes")
+    )
+
+
+async def _record_movements(connection: AsyncConnection, report: int, actor: str) -> None:
+    movement = tables.movement
+    rows = select(
+        ARCHIVE.c.batch_id,
+        ARCHIVE.c.item_id,
+        cast(ARCHIVE.c.after["delta"].astext, movement.c.delta.type),
+        literal("REPAIRED", Text),
+        literal(actor, Text),
+        func.current_setting("application_name"),
+        text("session_user"),
+    ).where(_mine(report, "MOVE"))
+    names = ["batch_id", "item_id", "delta", "reason", "actor", "application", "role"]
+    await connection.execute(insert(movement).from_select(names, rows))
+
+
+async def _record_writes(connection: AsyncConnection, report: int) -> None:
+    """Whoever wrote is not known: application and role are ours, who wrote it down."""
+    rows = select(
+        ARCHIVE.c.item_id,
+        literal("UPDATE", Text),
+        true(),
+        ARCHIVE.c.before,
+        ARCHIVE.c.after,
+        func.current_setting("application_name"),
+        text("session_user"),
+    ).where(_mine(report, "RECORD"))
+    names = ["item_id", "operation", "followed", "before", "after", "application", "role"]
+    await connection.execute(insert(tables.legacy_write).from_select(names, rows))
+
+
+async def _settle_drift(connection: AsyncConnection, shape: Shape, report: int) -> None:
+    write = tables.legacy_write
+    drift = drifted(shape, None).subquery("drift")
+    await connection.execute(
+        update(write)
+        .where(write.c.id == drift.c.id, write.c.item_id == drift.c.item_id)
+        .where(ARCHIVE.c.item_id == write.c.item_id, _mine(report, "SETTLE"))
+        .values(settled=ARCHIVE.c.after["settled"].astext)
+    )
+
+
+async def _ids(connection: AsyncConnection, report: int, act: str) -> list[str]:
+    return list((await connection.execute(select(ARCHIVE.c.item_id).where(_mine(report, act)))).scalars())
+
+
+async def _unproven(connection: AsyncConnection, report: int, proof: int) -> str | None:
+    """Some of what is wrong after the repair and was not left as it was before; None: there is nothing."""
+    was, done = MISMATCH.alias("was"), ARCHIVE.alias("done")
+    same = and_(was.c.item_id == MISMATCH.c.item_id, was.c.kind == MISMATCH.c.kind)
+    repaired = exists().where(
+        done.c.verification_id == report, done.c.item_id == was.c.item_id, done.c.kind == was.c.kind
+    )
+    left = exists().where(was.c.verification_id == report, same, ~repaired)
+    wrong = (
+        select(func.format("item %s is %s (%s)", MISMATCH.c.item_id, MISMATCH.c.kind, MISMATCH.c.cause))
+        .where(MISMATCH.c.verification_id == proof, ~left)
+        .order_by(MISMATCH.c.position)
+        .limit(5)
+    )
+    named = list((await connection.execute(wrong)).scalars())
+    return ", ".join(named) or None
+
+
+async def _changes(connection: AsyncConnection, report: int) -> dict[str, int]:
+    counted = (
+        select(ARCHIVE.c.kind, func.count().label("number"))
+        .where(ARCHIVE.c.verification_id == report)
+        .group_by(ARCHIVE.c.kind)
+        .order_by(ARCHIVE.c.kind)
+    )
+    return {row.kind: row.number for row in await connection.execute(counted)}
+
+
+async def _shown(connection: AsyncConnection, report: int) -> tuple[Change, ...]:
+    columns = [ARCHIVE.c[name] for name in ("item_id", "kind", "act", "batch_id", "before", "after")]
+    query = select(*columns).where(ARCHIVE.c.verification_id == report).order_by(ARCHIVE.c.id).limit(SHOWN)
+    return tuple(_change(row) for row in await connection.execute(query))
+
+
+def _change(row: Row[Any]) -> Change:
+    before, after = row.before, row.after
+    if before is not None and after is not None:
+        names = [name for name in after if before.get(name) != after[name]]
+        before, after = ({name: side.get(name) for name in names} for side in (before, after))
+    return Change(row.item_id, row.kind, row.act, row.batch_id, before, after)
+
+
+async def _left(connection: AsyncConnection, report: int, proposals: Proposals) -> tuple[int, tuple[Left, ...]]:
+    can = proposals.judged().subquery("can")
+    what = case(
+        *[
+            (can.c.reason == reason, words.replace("migrate", "repair"))
+            for reason, words in HELD_BACK.items()
+            if reason != "UNKNOWN_BATCHES"
+        ],
+        else_=func.coalesce(MISMATCH.c.repair, ""),
+    )
+    done = exists().where(
+        ARCHIVE.c.verification_id == report,
+        ARCHIVE.c.item_id == MISMATCH.c.item_id,
+        ARCHIVE.c.kind == MISMATCH.c.kind,
+    )
+    rows: Select[str, str, str] = (
+        select(MISMATCH.c.item_id, MISMATCH.c.kind, what)
+        .outerjoin(can, and_(can.c.id == MISMATCH.c.item_id, MISMATCH.c.kind != "DRIFT"))
+        .where(MISMATCH.c.verification_id == report, ~done)
+        .order_by(MISMATCH.c.position)
+    )
+    number = await connection.scalar(select(func.count()).select_from(rows.subquery()))
+    return number or 0, tuple(Left(*row) for row in await connection.execute(rows.limit(SHOWN)))
