@@ -4,6 +4,7 @@ A table's fingerprint is the sum over its rows of a hash of the row as text: it 
 the server's version. Two databases with equal fingerprints and counts hold the same rows.
 """
 
+import asyncio
 import hashlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -134,7 +135,7 @@ def _from_json(told: dict[str, Any]) -> Manifest:
     )
 
 
-def read_backup(directory: Path, progress: Report) -> Manifest:
+async def read_backup(directory: Path, progress: Report) -> Manifest:
     """Reads every byte of it. Raises BadBackup, which names the first file that is not what the backup made."""
     manifest = read_manifest(directory)
     total = sum(file.bytes for file in manifest.files.values())
@@ -155,6 +156,7 @@ def read_backup(directory: Path, progress: Report) -> Manifest:
                 digest.update(data)
                 done += len(data)
                 progress(Progress("check", done, total))
+                await asyncio.sleep(0)  # Ctrl-C is heard between two reads
         if digest.hexdigest() != file.sha256:
             raise BadBackup(f"{path} was changed since the backup was made; nothing was written: copy it again")
     return manifest
@@ -216,9 +218,9 @@ async def _rows(connection: AsyncConnection, quoted: str) -> Rows:
     # SHA-256 is there in every server since 11, MD5 not in one that keeps to FIPS.
     row = "sha256(convert_to((t.*)::text, 'UTF8'))"
     number = f"('x' || encode(substr({row}, 1, 8), 'hex'))::bit(64)::bigint"
-    query = f"SELECT count(*), COALESCE(sum({number}), 0)::text FROM ONLY {quoted} AS t"  # noqa: S608 - quoted there
-    row = (await connection.exec_driver_sql(query)).one()
-    return Rows(row[0], row[1])
+    query = f"SELECT count(*) AS count, COALESCE(sum({number}), 0)::text AS fingerprint FROM ONLY {quoted} AS t"  # noqa: S608 - quoted there
+    found = (await connection.exec_driver_sql(query)).one()
+    return Rows(**found._asdict())
 
 
 def differences(expected: Contents, found: Contents) -> list[str]:

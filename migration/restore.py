@@ -99,7 +99,7 @@ async def restore(engine: AsyncEngine, url: DatabaseUrl, directory: Path, *, pro
     """
     if url.pooled:
         raise Pooled
-    manifest = await asyncio.to_thread(read_backup, directory, progress)
+    manifest = await read_backup(directory, progress)
     async with explained(engine):
         async with one_snapshot(engine) as connection:
             await settle(connection)

@@ -23,7 +23,7 @@ from migration.verify import ByteSink, verify
 from resolvers.reader import NotAShop
 from resolvers.viewer import Role
 from schema import build_schema
-from service import endings, migrating, terminal
+from service import backups, endings, migrating, terminal
 from service.database import Database, chosen_database
 from service.demo import run_demo
 from service.migrating import Asked
@@ -222,6 +222,45 @@ async def _set_read_source(database: Database, source: str) -> None:
     name = "stockshift read-source"
     async with engine_for(database, name) as engine, connecting(engine) as connection, connection.begin():
         await set_read_source(connection, "LEGACY" if source == "legacy" else "AUTO", who())
+
+
+backup_folder = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@cli.command(short_help="Back the database up.")
+@backup_folder
+@database_url
+def backup(directory: Path, database_url: str | None) -> int:
+    """Back the database up into DIR, which must not be there: a dump, CSV files and a manifest, all of one instant.
+
+    The shop goes on meanwhile. Only you can read the files.
+    """
+    settings = load_settings()
+    with chosen_database(settings, database_url) as database:
+        return backups.make_backup(database, settings.lock_timeout_ms, directory)
+
+
+@cli.command(short_help="Restore a backup into an empty database.")
+@backup_folder
+@click.option("--into", required=True, metavar="URL", help="The empty database.")
+def restore(directory: Path, into: str) -> int:
+    """Restore the backup in DIR into an empty database, and prove that it is what was backed up.
+
+    Exit code 1: the backup is not as it was made, the database is not empty or cannot take it; nothing was written.
+    """
+    return backups.restore_backup(into, directory)
+
+
+@cli.command(short_help="Try the whole migration on a copy.")
+@backup_folder
+@click.option("--into", metavar="URL", help="An empty database to do it in.  [default: a server of its own]")
+@database_url
+def rehearse(directory: Path, into: str | None, database_url: str | None) -> int:
+    """Restore the backup in DIR into a scratch database, migrate that and verify it, and say how long each stage takes.
+
+    The report is kept in DIR; the live database is not touched, but for its audit. Exit code 1: something differs.
+    """
+    return backups.rehearse_backup(load_settings(), database_url, into, directory)
 
 
 @cli.command(short_help="Print a token for a client.")

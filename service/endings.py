@@ -12,11 +12,15 @@ import click
 
 from db.demo_shop import DemoShopExists
 from db.errors import StockshiftError
+from migration.archive import ConfirmationMismatch, NotArchived, Superseded
 from migration.atomic import NotVerified
 from migration.blockers import Blocked
 from migration.failures import Refused
 from migration.lease import LeaseLost
 from migration.locks import LockNotHad, MigrationRunning
+from migration.manifest import BadBackup
+from migration.restore import NotProven, NotRestored
+from migration.rollback import AlreadyRolledBack, Contracted
 from migration.run import NoRun
 from service.terminal import complain
 
@@ -32,7 +36,11 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM; the argument says what becomes of what was under way."""
 
 
-REFUSALS = (Blocked, Declined, DemoShopExists, LeaseLost, LockNotHad, MigrationRunning, NoRun, NotVerified, Refused)
+REFUSALS = (
+    *(BadBackup, Blocked, Declined, DemoShopExists, LeaseLost, LockNotHad, MigrationRunning, NoRun, NotProven),
+    *(NotRestored, NotVerified, Refused),
+    *(AlreadyRolledBack, ConfirmationMismatch, Contracted, NotArchived, Superseded),
+)
 
 
 def run(cli: click.Command, name: str) -> int:
