@@ -162,6 +162,8 @@ async def _missing(connection: AsyncConnection) -> list[Step]:
 async def _transaction(engine: AsyncEngine, asked: Asked, steps: tuple[str, ...]) -> Repair:
     async with one_snapshot(engine) as connection:
         await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {asked.lock_timeout_ms:d}")
+        if asked.make:  # one repair at a time, and its snapshot is of after the one before
+            await connection.exec_driver_sql(f"LOCK TABLE {ARCHIVE.fullname} IN EXCLUSIVE MODE")
         await settle(connection)
         found = await _repair(connection, asked, steps)
         if not found.made:
