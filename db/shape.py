@@ -37,6 +37,7 @@ READ_TABLES = (
     tables.legacy_write,
     tables.setting,
     tables.audit,
+    tables.read_difference,
     tables.verification,
     tables.verification_check,
     tables.verification_mismatch,

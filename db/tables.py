@@ -206,7 +206,8 @@ copy_ledger = Table(
 )
 
 # Every change of a batch's quantity (R11), written by the trigger on stock_batches alone. What was copied is the copy
-# ledger's, so baseline and movements together are what is there.
+# ledger's, so baseline and movements together are what is there: also by status and location, and in money (`unit_cost`
+# of a unit, `freight` that came or went with the line). Of lines of an earlier version these are not known.
 movement = Table(
     "movement",
     stockshift,
@@ -219,6 +220,10 @@ movement = Table(
     Column("application", Text),
     Column("role", Text, nullable=False),
     Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("status", Text),
+    Column("location_id", Text),
+    Column("unit_cost", Double),
+    Column("freight", Double),
 )
 
 # Every write of an item's legacy columns by anybody, written by the triggers on items alone. `followed`: the opening
@@ -264,6 +269,19 @@ archive = Table(
     Column("undone_at", INSTANT),
     Column("undone_by", Text),
     CheckConstraint("kind IN ('ROLLBACK', 'CONTRACT')", name="archive_kind_known"),
+)
+
+# The latest items of which a sampled read found that both systems answer otherwise: samples, bounded in number.
+read_difference = Table(
+    "read_difference",
+    stockshift,
+    Column("item_id", Text, primary_key=True),
+    Column("at", INSTANT, nullable=False, server_default=text("clock_timestamp()")),
+    Column("cause", Text, nullable=False),
+    Column("explained", Boolean, nullable=False),
+    Column("legacy_quantity", BigInteger, nullable=False),
+    Column("batch_quantity", BigInteger, nullable=False),
+    Column("times", BigInteger, nullable=False),
 )
 
 idempotency_key = Table(

@@ -102,17 +102,19 @@ def connection(
     show: Callable[[FromClause], RowT],
     fields: Fields[RowT],
     counted: Callable[[], Rows[RowT]] | None = None,
+    noted: Callable[[RowT, Json], Json] = lambda _, shown: shown,
 ) -> Json | Value:
     """A page of `rows`, whose nodes `show` makes of the page's relation and `fields` answers.
 
-    `counted` are the same rows for their count, if that is better looked for in another way than a page.
+    `counted` are the same rows for their count, if that is better looked for in another way than a page. `noted` may
+    add to a node what is no part of the answer.
     """
     shown = rows()
     page = Page.of(scope, selected, shown)
     row = show(page.table)
     edge: Fields[RowT] = {
         "cursor": lambda _, __: encode(page.order, page.key, page.tie),
-        "node": lambda row, node: json_object(row, fields, node.children),
+        "node": lambda row, node: noted(row, json_object(row, fields, node.children)),
     }
     answers: Fields[None] = {
         "edges": lambda _, edges: json_list(

@@ -32,6 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from resolvers import batch, place
 from resolvers.connection import connection
+from resolvers.dual_read import noted
 from resolvers.row import Row
 from resolvers.scope import Scope
 from resolvers.selection import Selected
@@ -255,8 +256,10 @@ LEGACY: Fields[ItemRow] = {
 }
 
 
-def one_item(scope: Scope, id_: Value, selected: Selected) -> Value:
+def one_item(scope: Scope, id_: Value, selected: Selected, *, compared: bool = False) -> Value:
     """The item with an id as an object; NULL when there is none that the viewer may see."""
     row = ItemRow(scope, scope.items())
     shown = json_object(row, ITEM, selected.children)
+    if compared:
+        shown = noted(row, shown)
     return select(shown.value).select_from(row.source()).where(row.c.id == id_).scalar_subquery()

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, cast, func
 
 from db.indexes import by_creation, by_name
 from resolvers.connection import Order, Rows, connection
+from resolvers.dual_read import noted
 from resolvers.item import ITEM, ItemRow, quantity_by_location, quantity_by_status
 from resolvers.item_filters import conditions, ways
 from resolvers.reckoned import ReckonedItem
@@ -46,7 +47,12 @@ def items(scope: Scope, selected: Selected) -> Value | Json:
         first, *others = ways(scope, filter_)
         return ordered(*first, or_else=[ordered(*other) for other in others])
 
-    return connection(scope, selected, rows, lambda page: ItemRow(scope, page), ITEM, counted=all_rows)
+    def show(page: FromClause) -> ItemRow:
+        return ItemRow(scope, page)
+
+    if scope.compares:
+        return connection(scope, selected, rows, show, ITEM, counted=all_rows, noted=noted)
+    return connection(scope, selected, rows, show, ITEM, counted=all_rows)
 
 
 def _name(value: Enum | str | None, default: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, Text, select
 
-from resolvers import batch, history, item, items, place, verification
+from resolvers import batch, history, item, items, place, read_differences, verification
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.guard import guard
 from resolvers.scope import Scope
@@ -28,8 +28,12 @@ def _id(scope: Scope, selected: Selected) -> Value:
     return scope.bind(selected.arguments["id"], Text())
 
 
+def _item(scope: Scope, selected: Selected) -> Value:
+    return item.one_item(scope, _id(scope, selected), selected, compared=scope.compares)
+
+
 ROOTS: Mapping[str, Root] = {
-    "item": Root(lambda scope, selected: item.one_item(scope, _id(scope, selected), selected)),
+    "item": Root(_item),
     "items": Root(items.items),
     "batch": Root(lambda scope, selected: batch.one_batch(scope, _id(scope, selected), selected)),
     "locations": Root(lambda scope, selected: place.locations(scope, selected)),
@@ -40,6 +44,7 @@ ROOTS: Mapping[str, Root] = {
     "verifications": Root(verification.verifications, Role.MANAGER),
     # Not of a query, but of its `migration`: see resolvers/parts.py.
     "history": Root(history.history, Role.MANAGER),
+    "readDifferences": Root(read_differences.read_differences, Role.MANAGER),
 }
 
 

@@ -17,6 +17,7 @@ from db.shape import Shape, load_shape
 from db.sqlstate import DatabaseError, sqlstate
 from db.wal import Consistency
 from resolvers.arrivals import Arrival
+from resolvers.dual_read import DualReads
 from resolvers.errors import BadRequest
 from resolvers.operation import Asked, Operation
 from resolvers.plan import Plan, is_faithful, make_plan
@@ -58,15 +59,22 @@ class Reader:
     """Answers what is asked for, knowing what the database looked like the last time it looked.
 
     `reads` is for operations that only read, and so is the `replica` when it can vouch for its answer; `engine` is for
-    all others, and for looking at the catalog: the shape is always the primary's.
+    all others, and for looking at the catalog: the shape is always the primary's. `dual` compares a share of the reads.
     """
 
     def __init__(
-        self, engine: AsyncEngine, reads: ReadPool, *, replica: Replica | None = None, most_rows: int = 1_000
+        self,
+        engine: AsyncEngine,
+        reads: ReadPool,
+        *,
+        replica: Replica | None = None,
+        dual: DualReads | None = None,
+        most_rows: int = 1_000,
     ) -> None:
         self.engine = engine
         self.reads = reads
         self.replica = replica
+        self.dual = dual
         self.most_rows = most_rows
         self._known: Known | None = None
         self._looking = asyncio.Lock()
@@ -171,7 +179,11 @@ class Reader:
             consistency.read_from = "primary"
             return await self.reads.row(sql, arguments)
 
-        return await self._run(row, self._learn, lambda known: self._plan(known, viewer, asked))
+        dual = self.dual
+        if dual is None or not dual.sampled():
+            return await self._run(row, self._learn, lambda known: self._plan(known, viewer, asked))
+        plan, values = await self._run(row, self._learn, lambda known: self._plan(known, viewer, asked, compared=True))
+        return plan, dual.without_notes(values)
 
     async def _run(
         self,
@@ -199,14 +211,17 @@ class Reader:
                 self._known = None
         raise failure or Unsettled
 
-    def _plan(self, known: Known, viewer: Viewer, asked: Asked) -> tuple[Plan, tuple[Any, ...]]:
+    def _plan(
+        self, known: Known, viewer: Viewer, asked: Asked, *, compared: bool = False
+    ) -> tuple[Plan, tuple[Any, ...]]:
         """The plan for what is asked, and its arguments. If these are refused, a plan for them alone says why."""
-        key = _key(viewer, asked)
+        key = (_key(viewer, asked), compared) if compared else _key(viewer, asked)
         company = None if viewer.company is None else Arrival(COMPANY)
         arriving = {**asked.variables, COMPANY[0]: {COMPANY[1]: viewer.company}}
         plan = known.plans.get(key)
         if plan is None:
-            plan = make_plan(Scope(known.shape, company, self.most_rows), viewer, asked.selections())
+            scope = Scope(known.shape, company, self.most_rows, compared)
+            plan = make_plan(scope, viewer, asked.selections())
             keep(known.plans, key, plan, most=MOST_KEPT)
         try:
             return plan, plan.arguments(arriving)

@@ -51,14 +51,21 @@ class Arriving:
 class Scope:
     """Builds relations for one statement: aliases are unique, rows are the company's (None: all companies').
 
+    `compared`: items that the operation asks for are to be answered by both systems (resolvers/dual_read.py).
     `bound` collects the statement's parameters by name, None for one whose value is known already.
     """
 
     shape: Shape
     company: str | Arrival | None
     most_rows: int = 1_000
+    compared: bool = False
     bound: dict[str, Arriving | None] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    @property
+    def compares(self) -> bool:
+        """It is asked for, and there are two systems."""
+        return self.compared and self.shape.has_legacy_columns and self.shape.has(tables.copy_ledger)
 
     def name(self, hint: str) -> str:
         return f"{hint}_{next(self._numbers)}"
@@ -162,6 +169,20 @@ class Scope:
 
     def mismatches(self) -> FromClause:
         return self.shape.relation(tables.verification_mismatch, self.name("mismatch"))
+
+    def copy_of(self, item_id: ColumnElement[str]) -> tuple[FromClause, ColumnElement[bool]]:
+        """The ledger entry of an item that came out of this scope: the relation, and what holds of it."""
+        ledger = self._ledger()
+        return ledger, ledger.c.item_id == item_id
+
+    def read_differences(self) -> FromClause:
+        """Of items that may be seen; to who sees all companies, of items that are gone too."""
+        difference = self.shape.relation(tables.read_difference, self.name("difference"))
+        if self.company is None:
+            return difference
+        item = self.items()
+        mine = select(difference).where(exists().where(item.c.id == difference.c.item_id).correlate(difference))
+        return mine.subquery(self.name("difference"))
 
     def acts(self) -> FromClause:
         """The audit. Who sees one company has its own acts, and of those that concern everybody no more than who did

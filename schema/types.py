@@ -352,6 +352,36 @@ class ActConnection:
     totalCount: int
 
 
+async def read_differences(
+    root: strawberry.Parent[Any], info: Info[Context, Any], first: First = 20, after: After = UNSET
+) -> "ReadDifferenceConnection":
+    return await answer_part(info.context.reader, info.context.viewer, info.context.at(info.path))
+
+
+@strawberry.type(description="The latest time that a sampled read of an item was answered otherwise by both systems.")
+class ReadDifference:
+    itemId: strawberry.ID
+    cause: str
+    explained: bool = strawberry.field(description="As it should be: received since, or cut over.")
+    legacyQuantity: BigInt
+    batchQuantity: BigInt
+    times: BigInt = strawberry.field(description="How often it was so.")
+    at: datetime
+
+
+@strawberry.type
+class ReadDifferenceEdge:
+    cursor: str
+    node: ReadDifference
+
+
+@strawberry.type
+class ReadDifferenceConnection:
+    edges: list[ReadDifferenceEdge]
+    pageInfo: PageInfo
+    totalCount: int
+
+
 @strawberry.type(description="A stage of the plan of weeks.")
 class ScheduleStage:
     name: ScheduleStageName
@@ -391,6 +421,9 @@ class Migration:
     history: ActConnection = strawberry.field(resolver=history, description="Who did what, latest first.")
     schedule: list[ScheduleStage] = strawberry.field(
         resolver=schedule, description="The plan of weeks; empty for who sees one company."
+    )
+    readDifferences: ReadDifferenceConnection = strawberry.field(
+        resolver=read_differences, description="What sampled reads found, latest first; see STOCKSHIFT_COMPARE_READS."
     )
     status: strawberry.Private[MigrationStatus]
 
