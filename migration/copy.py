@@ -18,6 +18,7 @@ from db.errors import StockshiftError
 from db.shape import Shape
 from migration.candidates import HELD_BACK, Among, candidates, everything, judged, opening_values, status_text
 from migration.choices import Chosen, taken
+from migration.fingerprint import fingerprint, legacy_hash
 
 ITEM = tables.items.alias("item")
 """The row itself, not what a shape makes of it: it is locked, and kept whole."""
@@ -74,6 +75,7 @@ def copy_statement(
         func.overlay(cast(func.gen_random_uuid(), Text), UUID_NOW, 1, 15).label("made"),
         func.row_to_json(text("item")).label("original"),
         taken(ITEM, chosen).label("choices"),
+        legacy_hash(ITEM).label("hashed"),
         *[value.label(f"opening_{name}") for name, value in values.items()],
     )
     locked = rows if table_locked else rows.with_for_update(key_share=True, skip_locked=True, of=ITEM)
@@ -81,7 +83,7 @@ def copy_statement(
     entry = (
         postgresql.insert(tables.copy_ledger)
         .from_select(
-            ["item_id", "batch_id", "run_id", "adopted", "original", "choices"],
+            ["item_id", "batch_id", "run_id", "adopted", "original", "choices", "fingerprint"],
             select(
                 choice.c.id,
                 func.coalesce(choice.c.adopt, choice.c.made),
@@ -89,6 +91,7 @@ def copy_statement(
                 choice.c.adopt.is_not(null()),
                 choice.c.original,
                 choice.c.choices,
+                fingerprint(choice.c.hashed, choice.c.original),
             ).where(choice.c.reason.is_(null())),
         )
         .on_conflict_do_nothing()

@@ -290,7 +290,9 @@ END
 $body$;
 
 -- name: move_batch
--- A batch's quantity changed, by whoever (R11). A write of ours says its reason; one that comes out of another trigger
+-- A batch's quantity changed, by whoever (R11), or its status, place, cost or freight did. A change of quantity alone is
+-- one line; of the rest, all of the batch leaves as it was, and comes as it is, so that by place and status the lines sum
+-- up to what is there, in units and in money. A write of ours says its reason; one that comes out of another trigger
 -- follows the legacy columns. A batch that goes from one item to another leaves the one and comes to the other, unless
 -- the item itself has a new id. A batch that gets a new id keeps its history.
 CREATE OR REPLACE FUNCTION stockshift.move_batch() RETURNS trigger
@@ -300,6 +302,16 @@ DECLARE
     actor text := NULLIF(current_setting('stockshift.actor', true), '');
     leaves bigint := -OLD.quantity::bigint;
     comes bigint := NEW.quantity;
+    owner text := NEW."itemId";
+    was_in text;
+    is_in text;
+    was_as text;
+    is_as text;
+    cost double precision;
+    costs double precision;
+    freight double precision := 0;
+    freights double precision := 0;
+    whole boolean := TG_OP <> 'UPDATE';
 BEGIN
     IF reason IS NULL THEN
         reason := CASE WHEN TG_OP = 'DELETE' THEN 'DELETED'
@@ -310,37 +322,71 @@ BEGIN
             UPDATE stockshift.copy_ledger SET batch_id = NEW.id WHERE batch_id = OLD.id;
             UPDATE stockshift.movement SET batch_id = NEW.id WHERE batch_id = OLD.id;
         END IF;
-        IF NEW."itemId" = OLD."itemId" THEN
-            comes := comes + leaves;
-            leaves := 0;
-        ELSIF NOT EXISTS (SELECT FROM public.items i WHERE i.id = OLD."itemId") THEN
-            comes := comes + leaves;
-            leaves := 0;
+        IF NEW."itemId" <> OLD."itemId" AND EXISTS (SELECT FROM public.items i WHERE i.id = OLD."itemId") THEN
+            whole := true;
+            owner := OLD."itemId";
         END IF;
+    ELSIF TG_OP = 'DELETE' THEN
+        owner := OLD."itemId";
     END IF;
-    IF leaves <> 0 THEN
-        INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
+
+    -- A column that is gone must not make a write fail: then it is not known where the batch is, and what it cost.
+    BEGIN
+        was_in := OLD."locationId";
+        is_in := NEW."locationId";
+        was_as := OLD.status;
+        is_as := NEW.status;
+        cost := OLD."costPerUnitUSD";
+        costs := NEW."costPerUnitUSD";
+        freight := -OLD."freightCostUSD";
+        freights := NEW."freightCostUSD";
+        whole := whole OR (was_in, was_as, cost, -freight) IS DISTINCT FROM (is_in, is_as, costs, freights);
+    EXCEPTION WHEN undefined_column OR data_exception THEN
+        was_as := NULL;
+        is_as := NULL;
+    END;
+
+    IF NOT whole THEN
+        comes := comes + leaves;
+        leaves := 0;
+        freight := 0;
+        freights := 0;
+    END IF;
+    IF leaves <> 0 OR freight <> 0 THEN
+        INSERT INTO stockshift.movement (
+            batch_id, item_id, delta, reason, actor, application, role, status, location_id, unit_cost, freight
+        )
         VALUES (
-            COALESCE(NEW.id, OLD.id), OLD."itemId", leaves, reason, actor, current_setting('application_name'),
-            session_user
+            COALESCE(NEW.id, OLD.id), owner, leaves, reason, actor, current_setting('application_name'), session_user,
+            was_as, was_in, cost, freight
         );
     END IF;
-    IF comes <> 0 THEN
-        INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, actor, application, role)
-        VALUES (NEW.id, NEW."itemId", comes, reason, actor, current_setting('application_name'), session_user);
+    IF comes <> 0 OR freights <> 0 THEN
+        INSERT INTO stockshift.movement (
+            batch_id, item_id, delta, reason, actor, application, role, status, location_id, unit_cost, freight
+        )
+        VALUES (
+            NEW.id, NEW."itemId", comes, reason, actor, current_setting('application_name'), session_user,
+            is_as, is_in, costs, freights
+        );
     END IF;
     RETURN NULL;
 END
 $body$;
 
 -- name: move_truncated_batches
--- All batches are about to go.
+-- All batches are about to go. Their columns are read by name, as one of them may be gone already.
 CREATE OR REPLACE FUNCTION stockshift.move_truncated_batches() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
-    INSERT INTO stockshift.movement (batch_id, item_id, delta, reason, application, role)
-    SELECT b.id, b."itemId", -b.quantity::bigint, 'TRUNCATED', current_setting('application_name'), session_user
-    FROM public.stock_batches b WHERE b.quantity <> 0;
+    INSERT INTO stockshift.movement (
+        batch_id, item_id, delta, reason, application, role, status, location_id, unit_cost, freight
+    )
+    SELECT b.id, b."itemId", -b.quantity::bigint, 'TRUNCATED', current_setting('application_name'), session_user,
+        b.status::text, r.known ->> 'locationId', (r.known ->> 'costPerUnitUSD')::double precision,
+        -COALESCE((r.known ->> 'freightCostUSD')::double precision, 0)
+    FROM public.stock_batches b CROSS JOIN LATERAL to_jsonb(b) AS r (known)
+    WHERE b.quantity <> 0 OR (r.known ->> 'freightCostUSD')::double precision <> 0;
     RETURN NULL;
 END
 $body$;
