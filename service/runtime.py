@@ -16,6 +16,7 @@ from db.read_pool import ReadPool
 from db.replica import Replica
 from db.url import DatabaseUrl
 from resolvers.driving import Driving
+from resolvers.dual_read import DualReads
 from resolvers.polls import Polls
 from resolvers.reader import Reader
 from resolvers.run_verification import MOST_AT_ONCE
@@ -65,20 +66,26 @@ async def running(settings: Settings, database_url: str) -> AsyncIterator[Runtim
     reads = _reads(url, settings, settings.pool_size)
     replica = _replica(url, settings)
     driving = Driving(direct, name=who(), lock_timeout_ms=settings.lock_timeout_ms)
-    runtime = Runtime(Reader(pooled, reads, replica=replica, most_rows=settings.max_page), direct, driving)
+    dual = DualReads(pooled, settings.compare_reads) if settings.compare_reads else None
+    reader = Reader(pooled, reads, replica=replica, dual=dual, most_rows=settings.max_page)
+    runtime = Runtime(reader, direct, driving)
     async with AsyncExitStack() as stack:
         if replica is not None:
             await stack.enter_async_context(replica.watched())
         stack.enter_context(on_signal_to_stop(runtime.stopping.set))
-        watching = asyncio.create_task(driving.watch(pooled))
+        watching = [asyncio.create_task(driving.watch(pooled))]
+        if dual is not None:
+            watching.append(asyncio.create_task(dual.keep_writing()))
         try:
             yield runtime
         finally:
-            under_way = [watching, *runtime.tasks]
+            under_way = [*watching, *runtime.tasks]
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
             await driving.close()
+            if dual is not None:
+                await dual.flush()
             await reads.close()
             await pooled.dispose()
             await direct.dispose()

@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     replica_max_lag_ms: int = Field(
         default=1000, ge=1, description="How many ms the replica may be behind; if it is more, the primary answers"
     )
+    compare_reads: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="What share of item reads also computes the other system's answer and compares: 0 none, 1 all",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=("*",),
         description="Host names the service answers to, separated by commas; "
@@ -212,8 +218,11 @@ def _explain(error: ErrorDetails) -> str:
     location = str(error["loc"][0])
     if location not in Settings.model_fields:
         return f"{location} {problem}"  # an address of a database, named by its alias
-    if Settings.model_fields[location].annotation is int:
+    kind = Settings.model_fields[location].annotation
+    if kind is int:
         problem = _whole_number(location)
+    elif kind is float:
+        problem = "should be a number, 0 to 1"
     if location in _HIDDEN:
         return f"{variable(location)} {problem}"
     value = str(error["input"])

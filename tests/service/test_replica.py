@@ -121,6 +121,23 @@ async def test_a_change_of_shape_that_the_replica_has_not_replayed_is_answered_b
         assert await from_the_replica(client, lsn) == 15
 
 
+async def test_reads_of_the_replica_are_compared_and_what_differs_is_kept_on_the_primary(urls: tuple[str, str]) -> None:
+    url, replica_url = urls
+    await migrate(url)
+    settings = {"DATABASE_REPLICA_URL": replica_url, "replica_max_lag_ms": HOURS, "compare_reads": 1.0}
+    async with serving(url, **settings) as client, psql(url) as primary, psql(replica_url) as replica:
+        await create(client)
+        await caught_up(primary, replica)
+        assert await from_the_replica(client) == 15
+
+        async def written() -> bool:
+            return bool(await primary.fetchval("SELECT count(*) FROM stockshift.read_difference"))
+
+        await until(written, "it is written by itself")
+        found = await primary.fetchrow("SELECT * FROM stockshift.read_difference")
+        assert (found["item_id"], found["cause"], found["batch_quantity"]) == ("mug", "RECEIVED_SINCE", 15)
+
+
 async def test_a_read_source_that_the_replica_has_not_replayed_is_answered_by_the_primary(
     urls: tuple[str, str],
 ) -> None:

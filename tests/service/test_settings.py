@@ -63,6 +63,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "log_level": "DEBUG",
         "log_format": "json",
         "allowed_hosts": "a.example, *.b.example",
+        "compare_reads": "0.25",
     }
     for name, field in Settings.model_fields.items():
         if name != "jwks_url":
@@ -83,6 +84,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         "log_level": "debug",
         "log_format": "json",
         "allowed_hosts": ("a.example", "*.b.example"),
+        "compare_reads": 0.25,
         **{name: 7 for name, field in Settings.model_fields.items() if field.annotation is int},
     }
 
@@ -121,6 +123,12 @@ def test_a_number_without_an_upper_limit_says_so(monkeypatch: pytest.MonkeyPatch
 def test_a_wrong_choice_is_refused_with_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(monkeypatch, STOCKSHIFT_LOG_FORMAT="xml")
     assert message == "STOCKSHIFT_LOG_FORMAT='xml' should be 'auto', 'console' or 'json'"
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.01", "nan", "half"])
+def test_a_wrong_share_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    message = refusal(monkeypatch, STOCKSHIFT_COMPARE_READS=value)
+    assert message == f"STOCKSHIFT_COMPARE_READS={value!r} should be a number, 0 to 1"
 
 
 def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
