@@ -67,7 +67,7 @@ async def exclusively(
                 changed = 0 if now & before else changed + 1
                 before = now
                 why = await explain_lock(engine, EVERYBODY_WAITS)
-                actor.report(Progress(stage, 0, 0, waiting=why.message))
+                actor.report(Progress(stage, 0, 1, waiting=why.message))
             with attempt:
                 async with connecting(engine) as connection, connection.begin():
                     await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")

@@ -106,7 +106,7 @@ async def start_migration(
         return refusal(selected, refused)
     except StockshiftError as error:
         return refusal(selected, told(error))
-    return await _now(reader, viewer, selected, consistency, shown)
+    return await answered(reader, viewer, selected, consistency, shown)
 
 
 async def resume_migration(
@@ -126,10 +126,10 @@ async def resume_migration(
             await driving.begin(viewer.subject, None)
     except StockshiftError as error:
         return refusal(selected, told(error))
-    return await _now(reader, viewer, selected, consistency, shown)
+    return await answered(reader, viewer, selected, consistency, shown)
 
 
-async def _now(
+async def answered(
     reader: Reader,
     viewer: Viewer,
     selected: Selected,

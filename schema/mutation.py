@@ -1,18 +1,24 @@
 """The root of every mutation: inputs in the schema's words become arguments in the resolvers' words."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import strawberry
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from strawberry import UNSET
 from strawberry.types import Info
 
+from migration.exclusively import Actor
 from migration.read_source import set_read_source
+from migration.rollback import roll_back
 from migration.run import NoRun, Wanted, ask
 from migration.status import read_status
+from migration.undo_rollback import undo_rollback
 from migration.verify import MigrationNotStarted
 from resolvers.create_batch import NewBatch, create_batch
 from resolvers.errors import ErrorCode, Refused, UserError
+from resolvers.going_back import go_back
 from resolvers.mutate import ReadBack, Result, mutate
 from resolvers.run_verification import run_verification
 from resolvers.start_migration import NewRun, require_everybody, resume_migration, start_migration, told
@@ -105,6 +111,22 @@ async def resume_migration_field(info: ContextInfo) -> MigrationPayload:
     )
 
 
+async def rollback_migration_field(info: ContextInfo, confirm: str) -> MigrationPayload:
+    return await _go_back(info, partial(roll_back, confirm=confirm))
+
+
+async def undo_rollback_field(info: ContextInfo, confirm: str) -> MigrationPayload:
+    return await _go_back(info, partial(undo_rollback, confirm=confirm))
+
+
+async def _go_back(info: ContextInfo, act: Callable[[AsyncEngine, Actor], Awaitable[object]]) -> MigrationPayload:
+    context = info.context
+    selected = context.selected[str(info.path.key)]
+    return await go_back(
+        context.reader, context.direct, context.viewer, selected, context.consistency, act, Migration.of
+    )
+
+
 async def pause_migration_field(info: ContextInfo) -> MigrationPayload:
     return await _ask(info, "PAUSE")
 
@@ -143,5 +165,23 @@ class Mutation:
     )
     cancelMigration: MigrationPayload = strawberry.field(
         resolver=cancel_migration_field, description="As pauseMigration, for good; what was copied stays. ADMIN."
+    )
+    rollbackMigration: MigrationPayload = strawberry.field(
+        resolver=rollback_migration_field,
+        description="Archives what was made since the migration. `confirm`: the database's name. ADMIN.",
+    )
+    undoRollback: MigrationPayload = strawberry.field(
+        resolver=undo_rollback_field, description="Puts back what was archived. `confirm`: the database's name. ADMIN."
+    )
+    cutOverItems: CutOverItemsPayload = strawberry.field(
+        resolver=cut_over_items_field, description="Makes their batches the truth of items that verify. ADMIN."
+    )
+    takeBackItems: CutOverItemsPayload = strawberry.field(
+        resolver=take_back_items_field,
+        description="The way back from a cut-over; the legacy columns take what became of the opening batch. ADMIN.",
+    )
+    setWriteBack: MigrationPayload = strawberry.field(
+        resolver=set_write_back_field,
+        description="Whether the legacy columns of items that are cut over follow their batches. ADMIN.",
     )
     setReadSource: MigrationPayload = strawberry.field(resolver=set_read_source_field, description="ADMIN.")

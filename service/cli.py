@@ -23,7 +23,7 @@ from migration.verify import ByteSink, verify
 from resolvers.reader import NotAShop
 from resolvers.viewer import Role
 from schema import build_schema
-from service import backups, endings, migrating, terminal
+from service import backups, endings, going_back, migrating, terminal
 from service.database import Database, chosen_database
 from service.demo import run_demo
 from service.migrating import Asked
@@ -225,6 +225,23 @@ async def _set_read_source(database: Database, source: str) -> None:
 
 
 backup_folder = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@cli.command(short_help="Go back to the legacy columns.")
+@database_url
+@click.option("--confirm", metavar="DBNAME", help="The database's name: without it this only says what would be done.")
+@click.option("--fold", is_flag=True, help="Put quantities that exist only in batches into the legacy columns.")
+@click.option("--undo", is_flag=True, help="Put everything back as it was.")
+def rollback(database_url: str | None, confirm: str | None, fold: bool, undo: bool) -> int:
+    """Archive what was made since the migration, and answer items from their legacy columns for good.
+
+    Batches, copy ledger and movements are moved to an archive; triggers, indexes and the flag go. Without --confirm it
+    says what exists only in batches, and writes nothing. `stockshift read-source legacy` is the switch that changes
+    nothing but the answers.
+    """
+    settings = load_settings()
+    with chosen_database(settings, database_url) as database:
+        return going_back.rollback(database, settings.lock_timeout_ms, confirm, fold=fold, undo=undo)
 
 
 @cli.command(short_help="Back the database up.")

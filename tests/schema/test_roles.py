@@ -24,6 +24,8 @@ LEAST = {
     "Mutation.resumeMigration": Role.ADMIN,
     "Mutation.cancelMigration": Role.ADMIN,
     "Mutation.setReadSource": Role.ADMIN,
+    "Mutation.rollbackMigration": Role.ADMIN,
+    "Mutation.undoRollback": Role.ADMIN,
     "Subscription.migrationProgress": Role.MANAGER,
     "Subscription.verificationProgress": Role.MANAGER,
 }
@@ -34,6 +36,8 @@ ARGUMENTS = {
     "Mutation.createBatch": '(input: { itemId: "mug", quantity: 0 })',
     "Mutation.startMigration": "(input: { chunkSize: 0 })",
     "Mutation.setReadSource": "(source: AUTO)",
+    "Mutation.rollbackMigration": '(confirm: "nothing")',
+    "Mutation.undoRollback": '(confirm: "nothing")',
     "Subscription.verificationProgress": '(id: "1")',
 }
 SCHEMA = build_schema()._schema  # noqa: SLF001 - Strawberry has no public name for graphql-core's schema
