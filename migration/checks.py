@@ -24,12 +24,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.indexes import BATCH_INDEXES, ITEM_INDEXES
-from db.shape import Shape
+from db.shape import Shape, load_shape
 from migration.candidates import Among, everything
 from migration.capture import FUNCTIONS, TRIGGERS, Captured
 from migration.comparison import count_named
 from migration.expand import existing, indexes_to_make, keys_to_add, tables_to_make
 from migration.run import unfinished_run
+from migration.written_back import is_write_back_on, missing_write_back
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ async def all_in_place(connection: AsyncConnection) -> Check:
     """
     there = await existing(connection)
     steps = (*tables_to_make(there), *keys_to_add(there), *indexes_to_make(there, BATCH_INDEXES))
-    wrong = [*[step.why for step in steps], *_wrong_with(there.capture)]
+    on = await is_write_back_on(connection, await load_shape(connection))
+    wrong = [*[step.why for step in steps], *_wrong_with(there.capture), *missing_write_back(there.capture, on=on)]
     half_made = there.invalid & {str(index.name) for index in ITEM_INDEXES.values()}
     invalid = [
         *[f"key {name} was not validated: it holds for new batches only" for name in sorted(there.unvalidated)],

@@ -5,6 +5,7 @@
 | FLAG_WITHOUT_COPY | the flag says that the item is on batches, but it was never copied | flagged but never copied |
 | UNBALANCED | what was copied and what moved since is not what is there | baseline plus movements |
 | DRIFT | the legacy columns were written after the cut-over | drift |
+| WRITE_BACK_WRONG | write-back is on, and the legacy columns are not what the batches say | write-back |
 | ORPHAN | a batch of an item that is not there | batches with an unknown itemId |
 | UNKNOWN_LOCATION, UNKNOWN_USER | a batch refers to a location or user that is not there | ... an unknown locationId |
 
@@ -41,6 +42,7 @@ from db.shape import Shape
 from migration.checks import Check, drifted, unbalanced
 from migration.comparison import EXAMPLES, dangling
 from migration.mismatches import evidence, object_of, writer_of
+from migration.written_back import write_back_wrong
 
 CHECKED = {
     "UNBALANCED": "baseline plus movements",
@@ -49,6 +51,7 @@ CHECKED = {
     "UNKNOWN_LOCATION": "batches with an unknown locationId",
     "UNKNOWN_USER": "batches with an unknown assignedUserId",
     "DRIFT": "drift",
+    "WRITE_BACK_WRONG": "write-back",
 }
 """By kind: the check that says there is none."""
 BROKEN = {"itemId": "ORPHAN", "locationId": "UNKNOWN_LOCATION", "assignedUserId": "UNKNOWN_USER"}
@@ -74,7 +77,12 @@ async def list_findings(
 ) -> Mapping[str, Check]:
     """Lists them behind the report's mismatches, and answers the check of each kind."""
     mismatch = tables.verification_mismatch
-    queries = [*_broken(shape, company), _drift(shape, company), _unbalanced(shape, company)]
+    queries = [
+        *_broken(shape, company),
+        _drift(shape, company),
+        _unbalanced(shape, company),
+        _unwritten(shape, company),
+    ]
     if (flagged := _flagged(shape, company)) is not None:
         queries.append(flagged)
     found = union_all(*queries).subquery("finding")
@@ -249,6 +257,26 @@ def _unbalanced(shape: Shape, company: str | None) -> Select[str]:
                 object_of({"quantity": found.c.copied + found.c.moved}),
                 object_of({"quantity": found.c.there}),
             ),
+        )
+        .select_from(item)
+        .join(found, found.c.item_id == item.c.id)
+    )
+
+
+def _unwritten(shape: Shape, company: str | None) -> Select[str]:
+    item = shape.relation(tables.items, "unwritten_item")
+    found = write_back_wrong(shape, company).subquery("unwritten")
+    is_now = {"quantity": item.c.quantityInStock, "status": cast(item.c.status, Text), "locationId": item.c.locationId}
+    ought = {"quantity": found.c.quantity, "status": found.c.status, "locationId": found.c.place}
+    return (
+        _row(
+            "WRITE_BACK_WRONG",
+            item,
+            item_id=item.c.id,
+            batches=found.c.quantity,
+            cause=literal("write-back is on, and the legacy columns are not what the batches say", Text),
+            repair=literal("write the legacy quantity, status and location anew", Text),
+            proof=evidence(UNKNOWN, object_of(ought), object_of(is_now)),
         )
         .select_from(item)
         .join(found, found.c.item_id == item.c.id)

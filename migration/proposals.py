@@ -8,6 +8,7 @@
 | COPY | copies an item, or adopts its only batch | NOT_COPIED, FLAG_WITHOUT_COPY, HIDDEN_LEGACY_STOCK |
 | MOVE | records a movement that nobody recorded | UNBALANCED |
 | FLAG | takes off a flag | FLAG_WITHOUT_COPY, where the item cannot be copied |
+| WRITE_BACK | writes the legacy columns out of the batches | WRITE_BACK_WRONG |
 | RECORD | records a write of the legacy columns that nobody recorded | LEGACY_CHANGED_UNRECORDED, BOTH_CHANGED |
 | SETTLE | drift counts no more: the batches stand, or have taken it | DRIFT, when it is asked for |
 
@@ -74,6 +75,7 @@ class Proposals:
         found = [
             *[self._extra_batches(), self._orphans(), self._legacy(), self._lost(), self._given_away()],
             *[self._references(), self._copies(), self._adoptions(), self._balance(), self._flags(), self._records()],
+            self._unwritten(),
         ]
         if accepted:
             found += [self._drift_taken(accepted), self._settled(accepted, "ACCEPTED")]
@@ -268,6 +270,16 @@ class Proposals:
             self._row("FLAG", found, NO_BATCH, object_of({name: literal(True)}), object_of({name: literal(False)}))
             .select_from(found)
             .where(~exists().where(can.c.id == found.c.item_id, can.c.reason.is_(null())))
+        )
+
+    def _unwritten(self) -> Select[str, str, str, str, object, object]:
+        found = self._mismatches("WRITE_BACK_WRONG")
+        mismatch = tables.verification_mismatch
+        return (
+            self._row("WRITE_BACK", found, NO_BATCH, mismatch.c.evidence["new"], mismatch.c.evidence["old"])
+            .select_from(found)
+            .join(mismatch, and_(mismatch.c.item_id == found.c.item_id, mismatch.c.kind == found.c.kind))
+            .where(mismatch.c.verification_id == self.report)
         )
 
     def _records(self) -> Select[str, str, str, str, object, object]:

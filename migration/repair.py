@@ -49,6 +49,8 @@ from migration.locks import WRITERS_WAIT, is_lock_refused, is_serialization_fail
 from migration.proposals import Proposals
 from migration.step import Step
 from migration.transaction import one_snapshot, settle
+from migration.write_back import write_back_to_put
+from migration.written_back import is_write_back_on, write_back_of
 
 ATTEMPTS = 8
 SHOWN = 20
@@ -156,7 +158,10 @@ async def _put_on(engine: AsyncEngine, asked: Asked) -> tuple[str, ...]:
 
 async def _missing(connection: AsyncConnection) -> list[Step]:
     there = await existing(connection)
-    return [*tables_to_make(there), *capture_to_put(there.capture)]
+    steps = [*tables_to_make(there), *capture_to_put(there.capture)]
+    if await is_write_back_on(connection, await load_shape(connection)):
+        steps += [step for step in write_back_to_put(there.capture) if step not in steps]
+    return steps
 
 
 async def _transaction(engine: AsyncEngine, asked: Asked, steps: tuple[str, ...]) -> Repair:
@@ -248,9 +253,10 @@ async def _make(connection: AsyncConnection, shape: Shape, report: int, actor: s
     await _record_movements(connection, report, actor)
     await _record_writes(connection, report)
     await _settle_drift(connection, shape, report)
-    if any(await _ids(connection, report, "FLAG")):
+    if flagged := await _ids(connection, report, "FLAG"):
         flag = text('UPDATE public.items SET "useBatchSystem" = false WHERE id = ANY(:ids)')
-        await connection.execute(flag, {"ids": await _ids(connection, report, "FLAG")})
+        await connection.execute(flag, {"ids": flagged})
+    await write_back_of(connection, await _ids(connection, report, "WRITE_BACK"))
     if copied := await _ids(connection, report, "COPY"):
         await copy_items(connection, shape, run=None, among=among_ids(copied))
 

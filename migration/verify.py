@@ -121,7 +121,7 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
         Check("items match", mismatched == 0, str(found.items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["HIDDEN_LEGACY_STOCK"] == 0, "0", str(number["HIDDEN_LEGACY_STOCK"])),
-        *[beside[kind] for kind in ("FLAG_WITHOUT_COPY", *BROKEN.values(), "DRIFT")],
+        *[beside[kind] for kind in ("FLAG_WITHOUT_COPY", *BROKEN.values(), "DRIFT", "WRITE_BACK_WRONG")],
         await all_in_place(connection),
         Check("held back", True, None, str(held_back), "`stockshift plan` says why" if held_back else None),
     )

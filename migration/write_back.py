@@ -58,13 +58,14 @@ async def _switch(engine: AsyncEngine, *, on: bool, actor: str) -> None:
                 await connection.exec_driver_sql(f"LOCK TABLE {BATCHES} IN {WRITERS_WAIT} MODE{how}")
                 await settle(connection)
                 there = await captured(connection)
-                for step in _to_put(there) if on else _to_take_off(there):
+                for step in write_back_to_put(there) if on else _to_take_off(there):
                     await connection.exec_driver_sql(step.sql)
                 await connection.execute(update(tables.setting).values(write_back=on))
                 await audit.record(connection, "WRITE_BACK_SET", actor, on=on)
 
 
-def _to_put(there: Captured) -> list[Step]:
+def write_back_to_put(there: Captured) -> list[Step]:
+    """What is missing of it, once it is to be on."""
     steps = functions_to_make(there)
     for name, trigger in WRITE_BACK_TRIGGERS.items():
         if name not in there.triggers:

@@ -1,5 +1,7 @@
 """What there is of write-back (R10): whether it is on, whether its triggers are, and what it has not written."""
 
+from typing import Any
+
 from sqlalchemy import Select, Text, and_, cast, exists, func, literal, literal_column, null, or_, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,8 +33,9 @@ def missing_write_back(there: Captured, *, on: bool) -> list[str]:
     return [f"trigger {name} on {BATCHES} is missing or disabled" for name in sorted(needed)]
 
 
-def write_back_wrong(shape: Shape, company: str | None) -> Select[str]:
-    """The items whose legacy columns are not what their batches say, although write-back is on, each `named`.
+def write_back_wrong(shape: Shape, company: str | None) -> Select[*tuple[Any, ...]]:
+    """The items whose legacy columns are not what their batches say, although write-back is on, each `named`, with what
+    they ought to be: `quantity`, `status` and `place`.
 
     Not those that somebody else has written since their cut-over: that is drift. Nothing is looked at while it is off.
     """
@@ -77,7 +80,13 @@ def write_back_wrong(shape: Shape, company: str | None) -> Select[str]:
         write.c.item_id == item.c.id, write.c.at >= ledger.c.cut_over_at, ~write.c.followed, write.c.settled.is_(null())
     )
     return (
-        select(named.label("named"))
+        select(
+            named.label("named"),
+            item.c.id.label("item_id"),
+            units.label("quantity"),
+            stock.c.statuses[1].label("status"),
+            stock.c.places[1].label("place"),
+        )
         .select_from(ledger)
         .join(item, item.c.id == ledger.c.item_id)
         .outerjoin(stock, stock.c.itemId == item.c.id)

@@ -76,6 +76,7 @@ def words(change: Change) -> str:
         "COPY": f"{batch} becomes its opening batch" if batch else f"is copied: {_told(after)}",
         "MOVE": f"a movement of {after.get('delta')} units is recorded",
         "FLAG": changed,
+        "WRITE_BACK": f"its legacy columns: {changed}",
         "RECORD": f"the write of its legacy columns is recorded: {changed}",
         "SETTLE": f"its drift is settled: {after.get('settled')}",
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from migration.capture import WRITE_BACK_TRIGGERS
 from migration.repair import Asked, Repair, repair
 from migration.report import VerificationReport, load_report
 from migration.verify import verify
@@ -23,6 +24,11 @@ CUT_OVER = """
     UPDATE stockshift.copy_ledger SET cut_over_at = clock_timestamp() WHERE item_id = 'item-Arrived';
     UPDATE items SET "useBatchSystem" = true WHERE id = 'item-Arrived';
 """
+WRITTEN_BACK = CUT_OVER + "".join(
+    f"{trigger.make(name)}; ALTER TABLE stock_batches ENABLE ALWAYS TRIGGER {name};"
+    for name, trigger in WRITE_BACK_TRIGGERS.items()
+)
+WRITTEN_BACK += "UPDATE stockshift.setting SET write_back = true;"
 UNSEEN = f"{UNFOLLOWED};"
 UNMOVED = "ALTER TABLE stock_batches DISABLE TRIGGER stockshift_move_update;"
 NO_ITEM_KEY = 'ALTER TABLE stock_batches DROP CONSTRAINT "stock_batches_itemId_fkey";'
@@ -212,10 +218,21 @@ DEFECTS = [
         "DRIFT",
         repaired=False,
     ),
+    Defect(
+        "a batch changed, and write-back did not fire",
+        f"""
+        {WRITTEN_BACK} ALTER TABLE stock_batches DISABLE TRIGGER stockshift_write_back_update;
+        {opening("quantity", "4")}
+        """,
+        "WRITE_BACK_WRONG",
+    ),
 ]
 
 GONE = "DROP TRIGGER stockshift_move_delete ON stock_batches"
 STRUCTURE = {
+    f"{WRITTEN_BACK} DROP TRIGGER stockshift_write_back_delete ON stock_batches": (
+        "trigger stockshift_write_back_delete on public.stock_batches is missing or disabled"
+    ),
     UNFOLLOWED: "trigger stockshift_follow_update on public.items is disabled",
     GONE: "trigger stockshift_move_delete on public.stock_batches is missing",
     "ALTER TABLE stock_batches ENABLE TRIGGER stockshift_move_insert": "stockshift_move_insert",
@@ -303,7 +320,7 @@ BUSY = [
     NEW_ITEM,
     "DELETE FROM items WHERE id = 'item-globex'",
     NEW_ITEM.replace("item-new", "item-globex"),
-    CUT_OVER.replace("item-Arrived", "item-Sold"),
+    WRITTEN_BACK.replace("item-Arrived", "item-Sold"),
     "UPDATE stock_batches SET quantity = quantity - 1, status = 'Sold' WHERE \"itemId\" = 'item-Sold'",
     "DELETE FROM locations WHERE id = 'acme-harbour'",
     "DELETE FROM users WHERE id = 'acme-user'",
