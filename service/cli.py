@@ -23,7 +23,7 @@ from migration.verify import ByteSink, verify
 from resolvers.reader import NotAShop
 from resolvers.viewer import Role
 from schema import build_schema
-from service import backups, endings, going_back, migrating, terminal
+from service import backups, endings, going_back, migrating, repairing, terminal
 from service.database import Database, chosen_database
 from service.demo import run_demo
 from service.migrating import Asked
@@ -206,6 +206,22 @@ async def _verify(database: Database, csv_sink: ByteSink | None) -> tuple[Verifi
     if report is None:
         raise StockshiftError(f"report {verified.id} was deleted while it was made; run `stockshift verify` again")
     return report, verified.passed
+
+
+@cli.command(short_help="Put right what a verification finds.")
+@database_url
+@click.option("--yes", is_flag=True, help="Make the changes; without it they are only shown.")
+@click.option("--accept-drift", multiple=True, metavar="ID", help="Write this item's drift into its batches.")
+@click.option("--keep-batches", multiple=True, metavar="ID", help="Let this item's batches stand; settles its drift.")
+def repair(database_url: str | None, yes: bool, accept_drift: tuple[str, ...], keep_batches: tuple[str, ...]) -> int:
+    """Verify, and show what would put right each thing that is wrong, before and after; with --yes, make it so.
+
+    All of it is one transaction with the verification that proves it; what does not prove right is undone. Exit code 1:
+    something is left, and is named with what to do.
+    """
+    settings = load_settings()
+    with chosen_database(settings, database_url) as database:
+        return repairing.repair_database(database, settings.lock_timeout_ms, accept_drift, keep_batches, make=yes)
 
 
 @cli.command("read-source", short_help="Choose where items are answered from.")

@@ -19,6 +19,7 @@ from migration.failures import Refused
 from migration.lease import LeaseLost
 from migration.locks import LockNotHad, MigrationRunning
 from migration.manifest import BadBackup
+from migration.repair import NoDrift, NotRepaired
 from migration.restore import NotProven, NotRestored
 from migration.rollback import AlreadyRolledBack, Contracted
 from migration.run import NoRun
@@ -38,7 +39,7 @@ class Interrupted(KeyboardInterrupt):
 
 REFUSALS = (
     *(BadBackup, Blocked, Declined, DemoShopExists, LeaseLost, LockNotHad, MigrationRunning, NoRun, NotProven),
-    *(NotRestored, NotVerified, Refused),
+    *(NoDrift, NotRepaired, NotRestored, NotVerified, Refused),
     *(AlreadyRolledBack, ConfirmationMismatch, Contracted, NotArchived, Superseded),
 )
 
