@@ -5,10 +5,13 @@ a person's decision is, and then everything matches; what cannot is said, and st
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from migration import findings, mismatches
 from migration.capture import WRITE_BACK_TRIGGERS
 from migration.repair import Asked, Repair, repair
 from migration.report import VerificationReport, load_report
@@ -19,6 +22,7 @@ from tests.migration.support import UNFOLLOWED, engine_on, migrate
 from tests.migration.test_variants import EQUAL
 from tests.support import psql
 
+README = Path(__file__).parents[2] / "README.md"
 OPENING = "(SELECT batch_id FROM stockshift.copy_ledger WHERE item_id = 'item-Arrived')"
 CUT_OVER = """
     UPDATE stockshift.copy_ledger SET cut_over_at = clock_timestamp() WHERE item_id = 'item-Arrived';
@@ -276,6 +280,14 @@ async def tamper(url: str, sql: str) -> None:
 
 def test_there_are_enough_defects_and_each_has_a_name() -> None:
     assert len({defect.name for defect in DEFECTS}) == len(DEFECTS) >= 25
+
+
+def test_every_kind_has_a_defect_and_is_explained_to_users() -> None:
+    told = f"{mismatches.__doc__}{findings.__doc__}"
+    kinds = {kind for row in re.findall(r"^\| ([A-Z_, ]+) \|", told, re.MULTILINE) for kind in row.split(", ")}
+    assert {defect.kind for defect in DEFECTS} == kinds
+    readme = README.read_text("utf-8")
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in readme] == []
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
