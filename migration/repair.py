@@ -40,13 +40,14 @@ from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration import audit, verify
 from migration.candidates import HELD_BACK, among_ids
-from migration.capture import capture_to_put
+from migration.capture import capture_to_put, triggers_to_put
 from migration.checks import drifted
 from migration.copy import because, copy_items
 from migration.expand import existing, tables_to_make
 from migration.failures import explained
 from migration.locks import WRITERS_WAIT, is_lock_refused, is_serialization_failure
 from migration.proposals import Proposals
+from migration.status import read_phase
 from migration.step import Step
 from migration.transaction import one_snapshot, settle
 from migration.write_back import write_back_to_put
@@ -137,7 +138,8 @@ def _may_try_again(error: Exception) -> bool:
 async def _put_on(engine: AsyncEngine, asked: Asked) -> tuple[str, ...]:
     """Tables of ours that lack something, functions that were altered, triggers that are off or gone."""
     async with one_snapshot(engine) as connection:
-        if not (await load_shape(connection)).expanded:
+        phase = await read_phase(connection, None)
+        if phase in ("NOT_STARTED", "ROLLED_BACK"):
             raise verify.MigrationNotStarted
         steps = await _missing(connection)
     if steps and asked.make:
@@ -158,6 +160,8 @@ async def _put_on(engine: AsyncEngine, asked: Asked) -> tuple[str, ...]:
 
 async def _missing(connection: AsyncConnection) -> list[Step]:
     there = await existing(connection)
+    if await read_phase(connection, None) == "CONTRACTED":  # there are no legacy columns to follow
+        return triggers_to_put(there.capture, tables.stock_batches.fullname)
     steps = [*tables_to_make(there), *capture_to_put(there.capture)]
     if await is_write_back_on(connection, await load_shape(connection)):
         steps += [step for step in write_back_to_put(there.capture) if step not in steps]

@@ -10,6 +10,7 @@ from db import tables
 from db.shape import ReadSource, Shape, load_shape
 from migration.archive import latest_archive
 from migration.candidates import candidates, differing
+from migration.checks import drifted
 from migration.run import Run, latest_run
 from migration.written_back import is_write_back_on
 
@@ -79,16 +80,20 @@ async def read_status(connection: AsyncConnection, company: str | None) -> Statu
 
 
 def _drifted(shape: Shape, item: FromClause) -> Select[str]:
-    """Items with a write since their copy that was not followed: all of those cut over, else those that differ.
+    """Items with a write since their copy that was not followed and still differ; of those cut over, with drift.
 
     Only these few are compared: what is followed is equal, and what else went wrong is for a verification to find.
     """
     ledger = shape.relation(tables.copy_ledger, "entry")
     write = shape.relation(tables.legacy_write, "write")
     opening = shape.relation(tables.stock_batches, "opening")
+    drift = drifted(shape, None).subquery("drift")
     unfollowed = (
         select(ledger.c.item_id, ledger.c.batch_id, ledger.c.choices, ledger.c.cut_over_at)
-        .where(exists().where(write.c.item_id == ledger.c.item_id, ~write.c.followed, write.c.at > ledger.c.copied_at))
+        .where(
+            exists().where(write.c.item_id == ledger.c.item_id, ~write.c.followed, write.c.at > ledger.c.copied_at),
+            or_(ledger.c.cut_over_at.is_(None), ledger.c.item_id.in_(select(drift.c.item_id))),
+        )
         .subquery("unfollowed")
     )
     return (

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from migration.exclusively import Actor
 from migration.repair import Asked, NoDrift, NotRepaired, Repair, repair
+from migration.rollback import roll_back
+from migration.status import read_status
 from migration.verify import MigrationNotStarted
 from tests.migration.support import engine_on, migrate, once_before, verified
 from tests.migration.test_defects import CUT_OVER, NEW_ITEM, NO_ITEM_KEY, OPENING, RECEIVED, UNSEEN, tamper
@@ -41,6 +44,15 @@ COUNTS = """
 async def test_before_the_migration_there_is_nothing_to_repair(items_url: str) -> None:
     with pytest.raises(MigrationNotStarted):
         await repaired(items_url)
+
+
+async def test_what_was_rolled_back_is_not_made_again(migrated_url: str) -> None:
+    async with psql(migrated_url) as connection, engine_on(migrated_url) as engine:
+        await roll_back(engine, Actor("test"), confirm=await connection.fetchval("SELECT current_database()"))
+    with pytest.raises(MigrationNotStarted):
+        await repaired(migrated_url, make=True)
+    async with psql(migrated_url) as connection:
+        assert await connection.fetchval("SELECT to_regclass('stock_batches')") is None
 
 
 async def test_what_is_only_shown_changes_nothing(migrated_url: str) -> None:
@@ -140,6 +152,11 @@ async def test_what_is_taken_away_is_kept_whole(migrated_url: str) -> None:
     assert moved["total"] == 0
 
 
+async def drifted_items(url: str) -> int:
+    async with engine_on(url) as engine, engine.connect() as connection:
+        return (await read_status(connection, None)).drifted
+
+
 DRIFT = CUT_OVER + RECEIVED.format("item-Arrived", "NULL")
 SOLD = """
     UPDATE items SET "quantityInStock" = "quantityInStock" - 3 WHERE id = 'item-Arrived';
@@ -166,6 +183,7 @@ async def test_drift_that_is_accepted_comes_into_the_opening_batch_and_counts_no
     assert (await verified(migrated_url)).passed
     (row,) = await all_of(migrated_url, f"SELECT quantity, notes FROM stock_batches WHERE id = {OPENING}")
     assert row == {"quantity": 16, "notes": "sold"}, "by as much as was sold, not to what was left"
+    assert await drifted_items(migrated_url) == 0
     settled = await all_of(migrated_url, "SELECT settled FROM stockshift.legacy_write WHERE NOT followed")
     assert [one["settled"] for one in settled] == ["ACCEPTED", "ACCEPTED"]
 
@@ -176,8 +194,10 @@ async def test_drift_may_be_dropped_for_what_the_batches_say(migrated_url: str) 
     assert (await repaired(migrated_url, make=True, kept=("item-Arrived",))).made
     assert await all_of(migrated_url, "SELECT * FROM stock_batches ORDER BY id") == before
     assert (await verified(migrated_url)).passed
+    assert await drifted_items(migrated_url) == 0
     await tamper(migrated_url, SOLD)
     assert not (await verified(migrated_url)).passed, "what is written later is drift again"
+    assert await drifted_items(migrated_url) == 1
 
 
 async def test_what_nobody_recorded_is_recorded_now(migrated_url: str) -> None:
