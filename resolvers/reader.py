@@ -132,7 +132,10 @@ class Reader:
         """
         operation = self.recall(source, name)
         asked = operation.asked(variables) if operation and operation.is_query else None
-        if asked is None or not self._known or _key(viewer, asked) not in self._known.plans:
+        if asked is None or not self._known:
+            return None
+        key = _key(viewer, asked)
+        if key not in self._known.plans and (key, True) not in self._known.plans:
             return None
         plan, values = await self._read(viewer, asked, consistency or Consistency())
         if not plan.whole:

@@ -29,7 +29,7 @@ from strawberry.types.graphql import OperationType
 
 from db.errors import StockshiftError
 from resolvers.status import Status
-from schema.extensions import AnswerAhead, MaskFaults, public
+from schema.extensions import AnswerAhead, CountMutations, MaskFaults, public
 from schema.labels import labels_by_name, named
 from schema.limits import limits
 from schema.mutation import Mutation
@@ -65,6 +65,7 @@ class Schema(strawberry.Schema):
                 lambda: ParserCache(maxsize=REMEMBERED_DOCUMENTS),
                 lambda: ValidationCache(maxsize=REMEMBERED_DOCUMENTS),
                 MaskFaults,
+                CountMutations,
                 lambda: AnswerAhead(max_cost),
             ],
         )

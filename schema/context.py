@@ -1,6 +1,7 @@
 """What every resolver of one operation can reach: who asks, and what answers."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ class Context:
     """`direct` is the unpooled engine, for verification and migration; `tasks` outlive the request.
 
     `selected` is what an operation asks for, by the keys of its root fields, unless one statement answers it all;
-    `fault` is why a query cannot be answered.
+    `fault` is why a query cannot be answered. `mutations` counts them by name and outcome.
     """
 
     viewer: Viewer
@@ -32,6 +33,7 @@ class Context:
     fault: Exception | None = None
     consistency: Consistency = field(default_factory=Consistency)
     polls: Polls = field(default_factory=Polls)
+    mutations: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def at(self, path: Path) -> Selected:
         """What is asked for at a place of the answer, below a root field that `selected` has."""

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult, StreamExecutionResult
+from strawberry.types.graphql import OperationType
 
 from db.engine import ConnectionFailed, PoolFull
 from db.sqlstate import is_lost, sqlstate
@@ -87,6 +88,30 @@ class AnswerAhead(SchemaExtension):
                 " is answered: ask for fewer rows with `first`, or nest less",
                 asked.operation.node,
             )
+
+
+class CountMutations(SchemaExtension):
+    """By what came of each: done, refused, failed."""
+
+    def on_execute(self) -> Iterator[None]:
+        yield
+        context: Context | None = self.execution_context.context
+        result = self.execution_context.result
+        if context is None or self.execution_context.operation_type is not OperationType.MUTATION:
+            return
+        data = getattr(result, "data", None) or {}
+        for one in context.selected.values():
+            context.mutations[one.name, _outcome(one, data.get(one.key))] += 1
+
+
+def _outcome(mutation: Selected, payload: Mapping[str, object] | None) -> str:
+    """Refused is one whose payload has errors or, when these are not asked for, nothing else either."""
+    if payload is None:
+        return "failed"
+    asked = [child for child in mutation.children if child.name != "__typename"]
+    errors = [child for child in asked if child.name == "errors"]
+    refused = any(payload[child.key] for child in errors) if errors else all(payload[c.key] is None for c in asked)
+    return "refused" if asked and refused else "done"
 
 
 class MaskFaults(SchemaExtension):

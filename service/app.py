@@ -18,6 +18,7 @@ from service.graphiql import graphiql_routes
 from service.graphql import Endpoint
 from service.limits import BodyLimit, SafeHeaders
 from service.logs import configure_logging
+from service.metrics import metrics_for
 from service.runtime import NO_ANSWER, Runtime, running
 from service.settings import Settings, load_settings
 from service.tokens import TokenVerifier
@@ -47,6 +48,7 @@ def create_app(
             WebSocketRoute("/graphql", endpoint.subscribe, middleware=named),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/metrics", metrics_for(verifier, default_headers), middleware=named if default_headers else None),
             *graphiql_routes(),
         ],
         middleware=[Middleware(SafeHeaders), Middleware(BodyLimit, most_bytes=settings.max_body_bytes)],

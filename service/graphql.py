@@ -3,6 +3,7 @@
 Subscriptions go out as events (service/events.py) or over a WebSocket (service/websocket.py).
 """
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -92,7 +93,9 @@ class View(GraphQL[Context | None, None]):
 
     def context_for(self, viewer: Viewer) -> Context:
         runtime = self.runtime
-        return Context(viewer, runtime.reader, runtime.direct, runtime.tasks, runtime.driving, polls=runtime.polls)
+        context = Context(viewer, runtime.reader, runtime.direct, runtime.tasks, runtime.driving, polls=runtime.polls)
+        context.mutations = runtime.mutations
+        return context
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context | None:
         """None: who opens a WebSocket says later whose it is."""
@@ -198,8 +201,16 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        began = time.perf_counter()
         response = await self.respond(request)
+        self._count(request, response, time.perf_counter() - began)
         await response(scope, receive, send)
+
+    def _count(self, request: Request, response: Response, seconds: float) -> None:
+        runtime: Runtime = request.state.runtime
+        key = str(response.status_code), "planned" if PATH in response.headers else "executed"
+        runtime.requests[key] += 1
+        runtime.seconds[key] += seconds
 
     async def respond(self, request: Request) -> Response:
         if _is_browser(request):

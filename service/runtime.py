@@ -1,6 +1,7 @@
 """What one process of the service holds while it runs: connections, what it knows of the database, work under way."""
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ DIRECT_CONNECTIONS = MOST_AT_ONCE + 3
 class Runtime:
     """`reader` answers over the pooled connection; `direct` is the unpooled one, for verification and migration.
 
-    `stopping` is set as soon as the process is told to stop.
+    `stopping` is set as soon as the process is told to stop. Counted since it started: `requests`, and the `seconds`
+    they took, by status and way of answering; `mutations` by name and outcome.
     """
 
     reader: Reader
@@ -43,6 +45,9 @@ class Runtime:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     polls: Polls = field(default_factory=Polls)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    mutations: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 @asynccontextmanager

@@ -183,6 +183,7 @@ def _groups(title: str, groups: Iterable[Group], nothing: str) -> None:
 def show_status(status: Status, schedule: list[Stage]) -> None:
     click.echo(f"phase        {status.phase}")
     click.echo(f"read source  {status.read_source}")
+    click.echo(f"write-back   {'on' if status.write_back else 'off'}")
     click.echo(f"items        {status.items}")
     click.echo(f"copied       {status.copied}")
     click.echo(f"held back    {status.held_back}")
@@ -192,7 +193,7 @@ def show_status(status: Status, schedule: list[Stage]) -> None:
         click.echo(line)
     click.echo("\nThe plan of weeks:")
     for stage in schedule:
-        since = f" since {stage.since:%Y-%m-%d %H:%M} UTC" if stage.since else ""
+        since = f"since {stage.since:%Y-%m-%d %H:%M} UTC" if stage.since else ""
         click.echo(f"  {stage.state:5} {stage.name:14} {stage.what if stage.state == 'NEXT' else ''}{since}".rstrip())
         for reason in stage.against:
             click.echo(f"        against: {plain(reason)}")

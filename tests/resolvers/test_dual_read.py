@@ -16,7 +16,7 @@ from resolvers.reader import COMPANY
 from resolvers.scope import Scope
 from resolvers.selection import Selected
 from resolvers.viewer import Role, Viewer
-from tests.graphql_client import ADMIN, MANAGER, Client, client_of
+from tests.graphql_client import ADMIN, MANAGER, Client, client_of, web_on
 from tests.migration.support import engine_on, migrate
 from tests.resolvers.shop import ITEM, insert_batch
 from tests.support import Connection, insert_item, psql
@@ -111,6 +111,15 @@ async def test_what_is_not_of_both_systems_is_not_compared(stock_url: str, batch
             await one.ask(query)
         assert await plain.sent(query) == await client.sent(query)
     assert not dual.outcomes
+
+
+async def test_compared_answers_go_out_as_they_come_from_the_database_all_the_same(batches_url: str) -> None:
+    async with web_on(batches_url, compare_reads=1.0) as web, web_on(batches_url) as plain:
+        for one in (web, plain):
+            await one.post(ONE, id="mug")
+        compared, usual = await web.post(ONE, id="mug"), await plain.post(ONE, id="mug")
+    assert compared.headers["stockshift-path"] == "plan"
+    assert compared.content == usual.content
 
 
 async def test_a_share_of_the_reads_is_compared(batches_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

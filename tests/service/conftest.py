@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import administer, database_on
+from tests.resolvers.conftest import batches_template, batches_url, stock_template, stock_url
 from tests.service.processes import Service, serving
+
+__all__ = ["batches_template", "batches_url", "stock_template", "stock_url"]
 
 
 @pytest.fixture(scope="module")

@@ -135,6 +135,7 @@ async def test_reads_of_the_replica_are_compared_and_what_differs_is_kept_on_the
 
         await until(written, "it is written by itself")
         found = await primary.fetchrow("SELECT * FROM stockshift.read_difference")
+        assert found
         assert (found["item_id"], found["cause"], found["batch_quantity"]) == ("mug", "RECEIVED_SINCE", 15)
 
 
