@@ -143,7 +143,7 @@ async def back_up(
     if url.pooled:
         raise Pooled
     with whole_folder(target) as partial:
-        async with explained(engine, kept="there is no backup"), _exporting(engine) as connection:
+        async with explained(engine, kept="there is no backup"), _exporting(engine, lock_timeout_ms) as connection:
             if not (await load_shape(connection)).is_a_shop:
                 raise NotBackedUp("The database has no table public.items with a status: name the shop's database")
             snapshot: str = (await connection.execute(select(func.pg_export_snapshot()))).scalar_one()
@@ -173,12 +173,13 @@ async def back_up(
 
 
 @asynccontextmanager
-async def _exporting(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def _exporting(engine: AsyncEngine, lock_timeout_ms: int) -> AsyncIterator[AsyncConnection]:
     """A transaction that only reads, sees one instant, and may be idle as long as pg_dump is not."""
     async with connecting(engine) as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         async with connection.begin():
             await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = {lock_timeout_ms:d}")
             await settle(connection)
             await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             yield connection
