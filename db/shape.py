@@ -41,6 +41,8 @@ READ_TABLES = (
     tables.verification,
     tables.verification_check,
     tables.verification_mismatch,
+    tables.verification_conservation,
+    tables.verification_explanation,
 )
 
 COLUMNS = text(

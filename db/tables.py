@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -309,7 +310,44 @@ verification = Table(
     Column("legacy_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("batch_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("explained_difference", BigInteger, nullable=False, server_default=text("0")),
+    Column("database", Text),
+    Column("server_version", Text),
+    Column("row_counts", JSONB),
+    Column("fingerprint", JSONB),
     CheckConstraint("state IN ('RUNNING', 'PASSED', 'FAILED')", name="verification_state_known"),
+)
+
+# The proof that nothing was lost (R12, R20): by company, location and status, what was copied and what moved since is
+# what is there: in units, and in USD of units and of freight.
+verification_conservation = Table(
+    "verification_conservation",
+    stockshift,
+    Column("verification_id", BigInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("company_id", Text),
+    Column("location_id", Text),
+    Column("status", Text),
+    Column("copied_units", Numeric, nullable=False),
+    Column("moved_units", Numeric, nullable=False),
+    Column("batch_units", Numeric, nullable=False),
+    Column("copied_value", Numeric, nullable=False),
+    Column("moved_value", Numeric, nullable=False),
+    Column("batch_value", Numeric, nullable=False),
+    Column("copied_freight", Numeric, nullable=False),
+    Column("moved_freight", Numeric, nullable=False),
+    Column("batch_freight", Numeric, nullable=False),
+    Column("conserved", Boolean, nullable=False),
+)
+
+# What explains that batches are not what was copied, by kind: so many items, so many units in all, and examples of it.
+verification_explanation = Table(
+    "verification_explanation",
+    stockshift,
+    Column("verification_id", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("items", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("examples", JSONB, nullable=False),
 )
 
 verification_check = Table(

@@ -45,7 +45,7 @@ from migration.candidates import Among, candidates, differing, everything, unwan
 MATCHING = ("MATCH", "NOTHING_TO_COPY", "CUT_OVER")
 APART = ("HELD_BACK", "NOT_YET_COPIED")
 """Neither a match nor a mismatch: answered from the legacy columns, and it is known why."""
-WRITES = ("INSERT", "UPDATE", "UNREADABLE")
+WRITES = ("INSERT", "UPDATE", "UNREADABLE", "WRITE_BACK", "TAKE_BACK")
 """The recorded operations that leave an item as it is now."""
 EXAMPLES = 5
 
@@ -178,6 +178,20 @@ def dangling(shape: Shape, company: str | None) -> dict[str, Select[str, str, st
         if company is not None:  # an orphan belongs to no company: only who may see all of them sees it
             query = query.where(exists().where(item.c.id == batch.c.itemId, item.c.companyId == company))
         found[f"batches with an unknown {column}"] = query
+    return found
+
+
+async def unknown_references(connection: AsyncConnection, shape: Shape) -> set[str]:
+    """The columns of batches, but for itemId, that refer to what is not there: each value is looked up once."""
+    batch = shape.relation(tables.stock_batches, "batch")
+    found = set()
+    for column, (table, _) in tables.STOCK_BATCHES_REFERENCES.items():
+        if table is not tables.items:
+            target = shape.relation(table, "target")
+            values = select(batch.c[column].label("value")).distinct().subquery("values")
+            unknown = exists().where(values.c.value.is_not(null()), ~exists().where(target.c.id == values.c.value))
+            if (await connection.execute(select(unknown))).scalar_one():
+                found.add(column)
     return found
 
 

@@ -12,7 +12,7 @@
 An item can match and be found here all the same. Where the flag's default is true, it says nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import (
     BigInteger,
@@ -39,6 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
+from migration.candidates import Among, everything
 from migration.checks import Check, drifted, unbalanced
 from migration.comparison import EXAMPLES, dangling
 from migration.mismatches import evidence, object_of, writer_of
@@ -73,14 +74,18 @@ UNKNOWN: ColumnElement[object] = cast(null(), JSONB)
 
 
 async def list_findings(
-    connection: AsyncConnection, shape: Shape, verification_id: int, company: str | None
+    connection: AsyncConnection, shape: Shape, verification_id: int, company: str | None, among: Among = everything,
+    broken: Collection[str] = tuple(BROKEN),
 ) -> Mapping[str, Check]:
-    """Lists them behind the report's mismatches, and answers the check of each kind."""
+    """Lists them behind the report's mismatches, and answers the check of each kind.
+
+    Only items `among` these can be unbalanced; only references in these columns can be `broken`.
+    """
     mismatch = tables.verification_mismatch
     queries = [
-        *_broken(shape, company),
+        *_broken(shape, company, broken),
         _drift(shape, company),
-        _unbalanced(shape, company),
+        _unbalanced(shape, company, among),
         _unwritten(shape, company),
     ]
     if (flagged := _flagged(shape, company)) is not None:
@@ -150,12 +155,14 @@ def _row(
     )
 
 
-def _broken(shape: Shape, company: str | None) -> list[Select[str]]:
+def _broken(shape: Shape, company: str | None, columns: Collection[str]) -> list[Select[str]]:
     """Batches that refer to what is not there. Who took an item away is in the legacy writes; a location, nowhere."""
     rows = []
     item = shape.relation(tables.items, "broken_item")
     for name, query in dangling(shape, company).items():
         reference = name.rpartition(" ")[2]
+        if reference not in columns:
+            continue
         batch = query.subquery("broken")
         write = shape.relation(tables.legacy_write, "deleted")
         deleted: ColumnElement[object] = (
@@ -238,9 +245,9 @@ def _drift(shape: Shape, company: str | None) -> Select[str]:
     )
 
 
-def _unbalanced(shape: Shape, company: str | None) -> Select[str]:
+def _unbalanced(shape: Shape, company: str | None, among: Among) -> Select[str]:
     item = shape.relation(tables.items, "balanced_item")
-    found = unbalanced(shape, company).subquery("unbalanced")
+    found = unbalanced(shape, company, among).subquery("unbalanced")
     return (
         _row(
             "UNBALANCED",

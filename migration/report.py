@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.shape import load_shape
 from migration.checks import Check
+from migration.explanations import Explanation
 from migration.verify import LOCK_SPACE
 
 GRACE = timedelta(seconds=10)
@@ -61,8 +62,39 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
+class Conservation:
+    """At one place, units and USD: what was copied and what moved since; `conserved` if that is what batches have.
+
+    USD are exact, and text for it.
+    """
+
+    company_id: str | None
+    location_id: str | None
+    status: str | None
+    copied_units: int
+    moved_units: int
+    batch_units: int
+    copied_value: str
+    moved_value: str
+    batch_value: str
+    copied_freight: str
+    moved_freight: str
+    batch_freight: str
+    conserved: bool
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Conservation":
+        units = {name: int(value) for name, value in row.items() if name.endswith("_units")}
+        usd = {name: f"{value:f}" for name, value in row.items() if name.endswith(("_value", "_freight"))}
+        return cls(**(row | units | usd))
+
+
+@dataclass(frozen=True)
 class VerificationReport:
-    """`state` is RUNNING, PASSED, FAILED or INTERRUPTED. `company_id` None: all companies were verified."""
+    """`state` is RUNNING, PASSED, FAILED or INTERRUPTED. `company_id` None: all companies were verified.
+
+    `row_counts` by table and `fingerprint` by column of items say what it was run against.
+    """
 
     id: int
     company_id: str | None
@@ -76,8 +108,14 @@ class VerificationReport:
     legacy_quantity: int
     batch_quantity: int
     explained_difference: int
+    database: str | None
+    server_version: str | None
+    row_counts: dict[str, int] | None
+    fingerprint: dict[str, str] | None
     checks: list[Check]
     mismatches: list[Mismatch]
+    conservation: list[Conservation]
+    explanations: list[Explanation]
 
 
 @dataclass(frozen=True)
@@ -124,8 +162,14 @@ async def load_report(
         return None
     checks = await _rows_of(connection, tables.verification_check, verification_id)
     mismatches = await _rows_of(connection, tables.verification_mismatch, verification_id)
+    conservation = await _rows_of(connection, tables.verification_conservation, verification_id)
+    explanations = await _rows_of(connection, tables.verification_explanation, verification_id)
     return VerificationReport(
-        **found._asdict(), checks=[Check(**row) for row in checks], mismatches=[Mismatch(**row) for row in mismatches]
+        **found._asdict(),
+        checks=[Check(**row) for row in checks],
+        mismatches=[Mismatch(**row) for row in mismatches],
+        conservation=[Conservation.of(row) for row in conservation],
+        explanations=[Explanation(**row) for row in explanations],
     )
 
 
@@ -135,7 +179,8 @@ def _visible_to(company: str | None) -> ColumnElement[bool]:
 
 async def _rows_of(connection: AsyncConnection, table: Table, verification_id: int) -> list[dict[str, Any]]:
     columns = [column for column in table.columns if column.name not in ("verification_id", "position")]
-    query = select(*columns).where(table.c.verification_id == verification_id).order_by(table.c.position)
+    query = select(*columns).where(table.c.verification_id == verification_id)
+    query = query.order_by(*[column for column in table.primary_key if column.name != "verification_id"])
     return [row._asdict() for row in await connection.execute(query)]
 
 

@@ -30,13 +30,18 @@ from db.shape import Shape, load_shape
 from migration import audit
 from migration.archive import rolled_back
 from migration.candidates import Among, candidates, everything, opening_values
-from migration.checks import Check, all_in_place
+from migration.checks import Check, all_in_place, none_found
 from migration.choices import Chosen
 from migration.comparison import APART, MATCHING, comparison
+from migration.conservation import check_of, prove
 from migration.expand import rendered
 from migration.failures import explained
 from migration.findings import BROKEN, list_findings
 from migration.mismatches import CAUSES, listing
+from migration.originals import unrecorded
+from migration.readers import beside, both
+from migration.seen import keep, look
+from migration.sieve import Sifted, sift
 from migration.transaction import one_snapshot, settle
 
 NOT_YET = "answered from their legacy columns until `stockshift migrate` is run again"
@@ -68,9 +73,21 @@ class ByteSink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-async def compare(connection: AsyncConnection, shape: Shape, verification_id: int, company: str | None) -> Verified:
-    """Compares everything that the caller's transaction sees, and completes the report. REPEATABLE READ, or locks."""
-    compared = comparison(shape, company).cte("compared")
+async def compare(
+    connection: AsyncConnection,
+    shape: Shape,
+    verification_id: int,
+    company: str | None,
+    reader: AsyncConnection | None = None,
+) -> Verified:
+    """Compares everything that the caller's transaction sees, and completes the report. REPEATABLE READ, or locks.
+
+    `reader` is another connection with the same snapshot, where there is one.
+    """
+    sifted, seen = await both(
+        connection, reader, lambda one: sift(one, shape, company), lambda other: look(other, shape, company)
+    )
+    compared = comparison(shape, company, sifted.rest).cte("compared")
     columns = [column.name for column in tables.verification_mismatch.columns]
     listed = insert(tables.verification_mismatch).from_select(columns, listing(compared, shape, verification_id))
     outcome = compared.c.outcome
@@ -92,14 +109,21 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
             ).add_cte(listed.cte("listed"))
         )
     ).one()
+    # What the sieve proved is not among them: it is all that there is, less what was looked at.
+    plain, plain_legacy = seen.facts.items - found.items, seen.facts.legacy - found.legacy
+    plain_received = seen.stock.units - found.batches - plain_legacy
+    items, legacy, batches = seen.facts.items, seen.facts.legacy, seen.stock.units
+    in_all, explained_units = found.received + plain_received, found.explained + plain_received
     number = {key: int(getattr(found, key)) for key in count}
+    number["MATCH"] += plain
     matched = sum(number[key] for key in MATCHING)
     apart = sum(number[key] for key in APART)
-    mismatched = found.items - matched - apart
+    mismatched = items - matched - apart
     copied = sum(number[key] for key in ("MATCH", "CUT_OVER", "FIELDS_DIFFER", "BATCH_LOST", "COPIED_TWICE"))
     lost, held_back, new = number["BATCH_LOST"], number["HELD_BACK"], number["NOT_YET_COPIED"]
     cut_over = found.explained - found.received + found.not_on_batches
-    beside = await list_findings(connection, shape, verification_id, company)
+    beside = await list_findings(connection, shape, verification_id, company, sifted.rest, seen.broken)
+    conserved = await prove(connection, shape, company, sifted, seen.stock, seen.moved)
     checks = (
         Check(
             "items copied",
@@ -111,14 +135,16 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
         Check("opening batches", lost == 0, str(copied), str(copied - lost)),
         Check(
             "quantities",
-            found.legacy + found.explained == found.batches,
-            str(found.legacy + found.explained),
-            str(found.batches),
-            f"legacy {found.legacy}, received since {found.received}, not on batches {found.not_on_batches}"
+            legacy + explained_units == batches,
+            str(legacy + explained_units),
+            str(batches),
+            f"legacy {legacy}, received since {in_all}, not on batches {found.not_on_batches}"
             + (f", changed since their cut-over {cut_over}" if number["CUT_OVER"] else ""),
         ),
         beside["UNBALANCED"],
-        Check("items match", mismatched == 0, str(found.items - apart), str(matched)),
+        check_of(conserved),
+        await _originals(connection, shape, company, sifted),
+        Check("items match", mismatched == 0, str(items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["HIDDEN_LEGACY_STOCK"] == 0, "0", str(number["HIDDEN_LEGACY_STOCK"])),
         *[beside[kind] for kind in ("FLAG_WITHOUT_COPY", *BROKEN.values(), "DRIFT", "WRITE_BACK_WRONG")],
@@ -127,33 +153,38 @@ async def compare(connection: AsyncConnection, shape: Shape, verification_id: in
     )
     not_copied = number["NOT_COPIED"]
     verified = Verified(verification_id, checks, mismatched, mismatched - not_copied, not_copied + new)
-    await connection.execute(
-        insert(tables.verification_check),
-        [
-            {"verification_id": verification_id, "position": position, **vars(check)}
-            for position, check in enumerate(checks)
-        ],
-    )
+    await keep(connection, verification_id, checks, conserved, seen.explanations)
+    facts = seen.facts
     kept = (
         update(tables.verification)
         .where(tables.verification.c.id == verification_id)
         .values(
             state="PASSED" if verified.passed else "FAILED",
             finished_at=func.clock_timestamp(),
-            items_checked=found.items,
+            items_checked=items,
             items_matched=matched,
             items_mismatched=mismatched,
-            legacy_quantity=found.legacy,
-            batch_quantity=found.batches,
-            explained_difference=found.explained,
+            legacy_quantity=legacy,
+            batch_quantity=batches,
+            explained_difference=explained_units,
+            database=facts.database,
+            server_version=facts.server_version,
+            row_counts={**facts.row_counts, "stock_batches": seen.stock.batches},
+            fingerprint=facts.fingerprint,
         )
         .returning(tables.verification.c.requested_by)
     )
     by: str | None = await connection.scalar(kept)
     told: dict[str, object] = {} if company is None else {"company": company}
     told |= {"verification": verification_id, "passed": verified.passed}
-    await audit.record(connection, "VERIFIED", by or "", **told, items=found.items, mismatched=mismatched)
+    await audit.record(connection, "VERIFIED", by or "", **told, items=items, mismatched=mismatched)
     return verified
+
+
+async def _originals(connection: AsyncConnection, shape: Shape, company: str | None, sifted: Sifted) -> Check:
+    if sifted.clean or not shape.has_legacy_columns:
+        return Check("originals", True, "0", "0")
+    return await none_found(connection, "originals", unrecorded(shape, company, sifted.rest))
 
 
 def _total(value: ColumnElement[int]) -> ColumnElement[int]:
@@ -225,7 +256,8 @@ async def complete(
         await connection.execute(select(func.pg_advisory_xact_lock(LOCK_SPACE, verification_id)))
         await settle(connection)
         shape = await load_shape(connection)
-        verified = await compare(connection, shape, verification_id, company)
+        async with beside(engine, connection) as reader:
+            verified = await compare(connection, shape, verification_id, company, reader)
         if items_csv is not None:
             await _write_csv(connection, comparison(shape, company), items_csv)
     return verified

@@ -1,0 +1,65 @@
+"""Whether every copied item is as it was copied, or was changed by writes that are recorded (R20)."""
+
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    FromClause,
+    Numeric,
+    Select,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db import tables
+from db.shape import Shape
+from migration.candidates import Among
+from migration.fingerprint import fingerprint, legacy_hash
+from migration.mismatches import recorded
+
+
+def unrecorded(shape: Shape, company: str | None, among: Among) -> Select[str]:
+    """The copied items among these whose legacy columns are neither, each `named` with the columns."""
+    item = shape.relation(tables.items, "original_item")
+    ledger = shape.relation(tables.copy_ledger, "original_ledger")
+    same = fingerprint(legacy_hash(item), ledger.c.original) == ledger.c.fingerprint
+    changed = (
+        select(ledger.c.item_id)
+        .join(item, item.c.id == ledger.c.item_id)
+        .where(
+            same.is_not(true()),
+            among(ledger.c.item_id),
+            true() if company is None else item.c.companyId == company,
+        )
+        .cte("changed")
+    )
+    write = recorded(shape, changed)
+    known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(write.c.known, cast(literal("{}", Text), JSONB)))
+    now = func.to_jsonb(text("original_item"))
+    differs = {name: _differs(item, now, known, name) for name in tables.COMPARED_COLUMNS.values()}
+    columns = func.concat_ws(", ", *[case((differs_here, name)) for name, differs_here in differs.items()])
+    return (
+        select(func.format("item %s: %s changed, and no write of it is recorded", item.c.id, columns).label("named"))
+        .select_from(changed)
+        .join(item, item.c.id == changed.c.item_id)
+        .join(ledger, ledger.c.item_id == changed.c.item_id)
+        .outerjoin(write, write.c.item_id == changed.c.item_id)
+        .where(or_(*differs.values()))
+    )
+
+
+def _differs(
+    item: FromClause, now: ColumnElement[object], known: ColumnElement[object], name: str
+) -> ColumnElement[bool]:
+    """Of a number fifteen digits, which is what a session that wrote it shows at least."""
+    text_known = func.jsonb_extract_path_text(known, literal(name, Text))
+    if isinstance(item.c[name].type, Double):
+        return cast(cast(text_known, Double), Numeric).is_distinct_from(cast(item.c[name], Numeric))
+    return func.jsonb_extract_path_text(now, literal(name, Text)).is_distinct_from(text_known)
