@@ -76,6 +76,18 @@ async def rolled_back(connection: AsyncConnection) -> str | None:
     )
 
 
+async def contracted(connection: AsyncConnection) -> str | None:
+    """Since when the legacy columns are gone, and what to do, if a contract dropped them."""
+    shape = await load_shape(connection)
+    archive = None if shape.has_legacy_columns else await latest_archive(connection, "CONTRACT")
+    if archive is None:
+        return None
+    return (
+        f"the legacy columns were dropped at {archive.made_at:%Y-%m-%d %H:%M:%S} UTC by {archive.made_by}, every item "
+        "is on batches; `stockshift contract --undo` puts them back"
+    )
+
+
 async def begin_archive(connection: AsyncConnection, kind: Kind, actor: str, details: dict[str, Any]) -> Archive:
     columns = [ARCHIVE.c[name] for name in Archive.__dataclass_fields__]
     made = insert(ARCHIVE).values(kind=kind, made_by=actor, details=details).returning(*columns)

@@ -157,12 +157,18 @@ CAPTURING = text(
     WHERE t.tgrelid IN (to_regclass('public.items'), to_regclass('public.stock_batches'))
       AND t.tgname = ANY (CAST(:names AS text[])) AND t.tgenabled IN ('O', 'A')
     """
-).bindparams(names=list(TRIGGERS))
+)
 
 
-async def is_capturing(connection: AsyncConnection) -> bool:
+def needed(*, contracted: bool = False) -> Mapping[str, Trigger]:
+    """By name. After the contract there is nothing to be captured of items."""
+    return {name: one for name, one in TRIGGERS.items() if not (contracted and one.table == tables.items.fullname)}
+
+
+async def is_capturing(connection: AsyncConnection, *, contracted: bool = False) -> bool:
     """Every trigger is on, so what is copied now is followed from now on."""
-    return bool(await connection.scalar(CAPTURING) == len(TRIGGERS))
+    names = list(needed(contracted=contracted))
+    return bool(await connection.scalar(CAPTURING, {"names": names}) == len(names))
 
 
 async def captured(connection: AsyncConnection) -> Captured:

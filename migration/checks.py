@@ -1,5 +1,6 @@
 """The checks of a verification that are not of one item's fields (R20): what is there, what moved, what drifted."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.indexes import BATCH_INDEXES, ITEM_INDEXES
 from db.shape import Shape, load_shape
+from migration.archive import contracted
 from migration.candidates import Among, everything
-from migration.capture import FUNCTIONS, TRIGGERS, Captured
+from migration.capture import FUNCTIONS, TRIGGERS, Captured, Trigger, needed
 from migration.comparison import count_named
 from migration.expand import existing, indexes_to_make, keys_to_add, tables_to_make
 from migration.run import unfinished_run
@@ -56,7 +58,12 @@ async def all_in_place(connection: AsyncConnection) -> Check:
     there = await existing(connection)
     steps = (*tables_to_make(there), *keys_to_add(there), *indexes_to_make(there, BATCH_INDEXES))
     on = await is_write_back_on(connection, await load_shape(connection))
-    wrong = [*[step.why for step in steps], *_wrong_with(there.capture), *missing_write_back(there.capture, on=on)]
+    expected = needed(contracted=await contracted(connection) is not None)
+    wrong = [
+        *[step.why for step in steps],
+        *_wrong_with(there.capture, expected),
+        *missing_write_back(there.capture, on=on),
+    ]
     half_made = there.invalid & {str(index.name) for index in ITEM_INDEXES.values()}
     invalid = [
         *[f"key {name} was not validated: it holds for new batches only" for name in sorted(there.unvalidated)],
@@ -69,9 +76,9 @@ async def all_in_place(connection: AsyncConnection) -> Check:
     return Check("tables, keys and indexes", not wrong, "0", str(len(wrong)), "; ".join(named) or None)
 
 
-def _wrong_with(there: Captured) -> list[str]:
-    missing = [name for name in TRIGGERS if name not in there.triggers]
-    lame = [name for name in TRIGGERS if name in there.triggers and name not in there.enabled]
+def _wrong_with(there: Captured, expected: Mapping[str, Trigger]) -> list[str]:
+    missing = [name for name in expected if name not in there.triggers]
+    lame = [name for name in expected if name in there.triggers and name not in there.enabled]
     return [
         *[f"function stockshift.{name} is missing or altered" for name in FUNCTIONS if name not in there.functions],
         *[f"trigger {name} on {TRIGGERS[name].table} is missing" for name in missing],

@@ -1,8 +1,8 @@
 """Fingerprints: a number that tells, without reading a row again, whether it is as it was.
 
 The ledger's covers an item's legacy columns and the row as it was kept. Where it is what the item has now, both are as
-they were when the item was copied; where it differs, or is NULL, nothing is known, and the kept row is read instead. What
-is no number and no time is hashed as text, for a type's own hash may not outlive a restore, or not exist.
+they were when the item was copied; where it differs, or is NULL, nothing is known, and the kept row is read instead.
+What is no number and no time is hashed as text, for a type's own hash may not outlive a restore, or not exist.
 """
 
 from typing import Any

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import tables
 from db.engine import connecting
 from db.shape import Shape, load_shape
+from migration.archive import contracted
 from migration.blockers import find_blockers, find_closed_schemas, find_misfits
 from migration.candidates import DEFAULTED, HELD_BACK, LEFT, candidates, unwanted
 from migration.capture import capture_to_put
@@ -106,6 +107,8 @@ async def _plan_on(connection: AsyncConnection, options: Options) -> Plan:
     if closed := await find_closed_schemas(connection):
         return Plan(database, server, closed)
     shape = await load_shape(connection)
+    if words := await contracted(connection):
+        return Plan(database, server, [words])
     if misfits := await find_misfits(connection, shape):
         return Plan(database, server, misfits)
     await require_known(connection, shape, options)

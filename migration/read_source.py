@@ -6,13 +6,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.shape import ReadSource, load_shape
 from migration import audit
+from migration.archive import contracted
+from migration.rollback import Contracted
 from migration.verify import MigrationNotStarted
 
 
 async def set_read_source(connection: AsyncConnection, source: ReadSource, actor: str) -> None:
-    """In the caller's transaction. Raises MigrationNotStarted before the expansion: there is one source then."""
+    """In the caller's transaction. Raises MigrationNotStarted before the expansion, Contracted after the contract:
+    there is one source then."""
     if not (await load_shape(connection)).expanded:
         raise MigrationNotStarted
+    if source == "LEGACY" and (words := await contracted(connection)):
+        raise Contracted(words)
     made = insert(tables.setting).values(read_source=source)
     await connection.execute(
         made.on_conflict_do_update(

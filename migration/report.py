@@ -120,7 +120,7 @@ class VerificationReport:
 
 @dataclass(frozen=True)
 class Compared:
-    """The mismatches of two reports, by item and kind: in the later only, the earlier only, in both (as in the later)."""
+    """The mismatches of two reports, by item and kind: in the later only, in the earlier only, in both (as later)."""
 
     new: list[Mismatch]
     gone: list[Mismatch]

@@ -14,8 +14,8 @@ from db.engine import connecting
 from db.indexes import ITEM_INDEXES
 from db.shape import load_shape
 from migration import audit
-from migration.archive import Archive, begin_archive, latest_archive, move, require_name, rolled_back
-from migration.capture import TRIGGERS
+from migration.archive import Archive, begin_archive, contracted, move, require_name, rolled_back
+from migration.capture import TRIGGERS, WRITE_BACK_TRIGGERS
 from migration.exclusively import Actor, exclusively
 from migration.expand import existing
 from migration.failures import explained
@@ -153,8 +153,8 @@ async def _require_migration(connection: AsyncConnection) -> None:
         raise AlreadyRolledBack(words)
     if not (await load_shape(connection)).has(tables.copy_ledger):
         raise MigrationNotStarted
-    if await latest_archive(connection, "CONTRACT") is not None:
-        raise Contracted
+    if words := await contracted(connection):
+        raise Contracted(words)
 
 
 def _stays(batches_made: bool, flag_made: bool) -> list[str]:
@@ -183,14 +183,15 @@ class _Rollback:
 
     async def carry_out(self, connection: AsyncConnection) -> tuple[Archive, int]:
         """The archive, and how many items were folded."""
-        made = (await connection.execute(select(tables.setting.c.batches_made, tables.setting.c.flag_made))).one()
+        made = (await connection.execute(select(tables.setting))).one()
         run = await unfinished_run(connection)
         stays = {"batches_stay": not made.batches_made, "flag_stays": not made.flag_made}
         await connection.exec_driver_sql(QUALIFIED)
         keys = [list(key) for key in await connection.execute(KEYS)] if made.batches_made else []
-        details = {**stays, "run": run and run.id, "keys": keys}
+        details = {**stays, "run": run and run.id, "keys": keys, "write_back": made.write_back}
         archive = await begin_archive(connection, "ROLLBACK", self.actor, details)
         self.place = archive.place
+        await connection.execute(update(tables.setting).values(write_back=False))
         await self._end_runs(connection)
         await self._keep_items(connection)
         await self._take_off(connection, flag=made.flag_made)
@@ -223,7 +224,7 @@ class _Rollback:
         )
 
     async def _take_off(self, connection: AsyncConnection, *, flag: bool) -> None:
-        for name, trigger in TRIGGERS.items():
+        for name, trigger in {**TRIGGERS, **WRITE_BACK_TRIGGERS}.items():
             await connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {trigger.table}")
         for index in ITEM_INDEXES.values():
             await connection.exec_driver_sql(f"DROP INDEX IF EXISTS public.{index.name}")

@@ -6,7 +6,7 @@ follows, or the write is recorded as drift. So nothing of the rule is said twice
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
@@ -21,6 +21,7 @@ from migration.failures import explained
 from migration.locks import EVERYBODY_WAITS
 from migration.quiet import shop_triggers_off
 from migration.rollback import BATCHES, FLAG, ITEMS, LEGACY, MOVED, QUALIFIED, REFERRED
+from migration.write_back import write_back_to_put
 
 MEANWHILE = "while rolled back"
 """The application that is recorded for what was written while nobody looked."""
@@ -118,6 +119,10 @@ class _Undo:
         await self._write_again(connection)
         for name, described in self.archive.details["keys"]:
             await connection.exec_driver_sql(f"ALTER TABLE {BATCHES} ADD CONSTRAINT {name} {described} NOT VALID")
+        if self.archive.details["write_back"]:
+            for step in write_back_to_put(await captured(connection)):
+                await connection.exec_driver_sql(step.sql)
+            await connection.execute(update(tables.setting).values(write_back=True))
         await connection.execute(UNMARK_RUNS, {"place": place})
         await connection.exec_driver_sql(f"DROP TABLE {place}.item")
         left = await end_archive(connection, self.archive, self.actor)

@@ -17,6 +17,7 @@ from migration.run import ask
 from migration.status import read_status
 from migration.undo_rollback import Undone, undo_rollback
 from migration.verify import MigrationNotStarted
+from migration.write_back import set_write_back
 from tests.conftest import CopyTemplate, MakeTemplate, database_on
 from tests.migration.conftest import fill_items
 from tests.migration.support import engine_on, legacy_rows, migrate, structure, verified
@@ -278,6 +279,20 @@ async def test_most_items_flagged_or_few_each_has_its_own_flag_again(migrated_ur
         assert await connection.fetchval("SELECT \"useBatchSystem\" FROM items WHERE id = 'item-new'") is False
         await connection.execute("DELETE FROM items WHERE id = 'item-new'")
         assert (await kept(connection))["items"] == before["items"]
+
+
+async def test_write_back_is_off_after_a_rollback_and_on_again_after_its_undo(migrated_url: str) -> None:
+    looked = """
+        SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE tgname LIKE 'stockshift%'
+        UNION ALL SELECT write_back::text FROM stockshift.setting ORDER BY 1
+    """
+    async with psql(migrated_url) as connection, engine_on(migrated_url) as engine:
+        await set_write_back(engine, on=True, actor="test")
+        before = await connection.fetch(looked)
+        await rolled_back(migrated_url)
+        assert [row[0] for row in await connection.fetch(looked)] == ["false"]
+        await undone(migrated_url)
+        assert await connection.fetch(looked) == before
 
 
 # Folding

@@ -79,7 +79,7 @@ async def test_nobody_queues_behind_it_while_it_waits_for_a_reader_and_a_writer(
                 await waits_for("a long reader")
                 await sell_on(shop)
             await task
-        (quantity,) = (await shop.fetchrow("""SELECT "quantityInStock" FROM items WHERE id = 'item-02'""")) or ()
+        quantity = await shop.fetchval("""SELECT "quantityInStock" FROM items WHERE id = 'item-02'""")
         assert quantity == -40
 
 

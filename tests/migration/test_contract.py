@@ -1,0 +1,346 @@
+"""Contract drops the legacy columns only when each gate is open, all answers stay the same, and undo is exact (R25)."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from migration.archive import ConfirmationMismatch, NotArchived
+from migration.contract import Contracted, contract
+from migration.exclusively import Actor
+from migration.gates import Gate, GateClosed, gates
+from migration.plan import make_plan
+from migration.read_source import set_read_source
+from migration.rollback import Contracted as NothingToGoBackTo
+from migration.undo_contract import Restored, undo_contract
+from migration.verify import MigrationNotStarted
+from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.graphql_client import client_of
+from tests.migration.cutting_over import cut, taken_back, write_back
+from tests.migration.support import engine_on, migrate, once_before, structure, verified
+from tests.migration.test_rollback import kept, name_of, phase, rolled_back, without_flag
+from tests.resolvers.shop import ITEM, fill_stock, insert_batch
+from tests.support import Connection, insert_item, psql
+
+ACTOR = Actor("test")
+NAMES = [
+    "all cut over",
+    "verified for a week",
+    "no legacy writes",
+    "rehearsed",
+    "reads from batches",
+    "write-back off",
+    "no dependents",
+]
+REHEARSED = "INSERT INTO stockshift.audit (action, actor, details) VALUES ('REHEARSED', 'test', '{\"matched\": true}')"
+A_WEEK_AGO = "now() - interval '8 days'"
+
+
+async def fill_ready(connection: Connection, url: str) -> None:
+    """Everything is cut over, and was verified a week ago and now; `mug` has three batches, `vase` none any more."""
+    await fill_shop(connection)
+    await fill_stock(connection)
+    await connection.execute('CREATE INDEX items_by_state ON items (status, "companyId") WHERE "quantityInStock" > 0')
+    await connection.execute('ALTER TABLE items ADD CONSTRAINT cheap CHECK ("costPerUnitUSD" < 1000)')
+    await connection.execute("""COMMENT ON COLUMN items.notes IS 'of the shop'""")
+    await migrate(url)
+    await cut(url)
+    await insert_batch(connection, "mug-2", "mug", quantity=5, status="ToOrder", locationId="acme-harbour")
+    await insert_batch(connection, "mug-3", "mug", quantity=7, costPerUnitUSD=2.0, locationId=None)
+    await connection.execute("""DELETE FROM stock_batches WHERE "itemId" = 'vase'""")
+    await insert_item(connection, "nothing", quantityInStock=0, locationId=None)
+    await cut(url)
+    await connection.execute(
+        f"UPDATE stockshift.verification SET started_at = {A_WEEK_AGO}, finished_at = {A_WEEK_AGO}"
+    )
+    await connection.execute(f"UPDATE stockshift.legacy_write SET at = {A_WEEK_AGO}")
+    await connection.execute("UPDATE stockshift.copy_ledger SET cut_over_at = cut_over_at - interval '1 hour'")
+    await connection.execute(REHEARSED)
+    await verified(url)
+
+
+@pytest.fixture(scope="session")
+def ready_template(make_template: MakeTemplate, server_url: str) -> str:
+    async def fill(connection: Connection) -> None:
+        await fill_ready(connection, database_on(server_url, await connection.fetchval("SELECT current_database()")))
+
+    return make_template(fill)
+
+
+@pytest.fixture
+def ready_url(copy_template: CopyTemplate, ready_template: str) -> str:
+    return copy_template(ready_template)
+
+
+async def gates_of(url: str) -> list[Gate]:
+    async with engine_on(url) as engine, engine.connect() as connection:
+        return await gates(connection)
+
+
+async def closed(url: str) -> dict[str, str]:
+    return {gate.name: gate.reason for gate in await gates_of(url) if not gate.open}
+
+
+async def contracted(url: str, **options: Any) -> Contracted:
+    async with engine_on(url) as engine:
+        return await contract(engine, ACTOR, **{"confirm": await name_of(url), **options})
+
+
+async def restored(url: str) -> Restored:
+    async with engine_on(url) as engine:
+        return await undo_contract(engine, ACTOR, confirm=await name_of(url))
+
+
+def in_any_order(lines: list[str]) -> list[str]:
+    """Columns that are added again have other numbers."""
+    words = [line.split(" ") for line in without_flag(lines)]
+    return sorted(" ".join(w[:2] + w[3:]) if w[:2] == ["items", "column"] else " ".join(w) for w in words)
+
+
+# The gates
+
+
+async def test_every_gate_is_open_once_all_is_done(ready_url: str) -> None:
+    found = await gates_of(ready_url)
+    assert [gate.name for gate in found] == NAMES
+    assert await closed(ready_url) == {}
+
+
+async def sell(shop: Connection, url: str) -> None:
+    await shop.execute("""UPDATE items SET "quantityInStock" = 9 WHERE id = 'mug'""")
+
+
+async def fail(shop: Connection, url: str) -> None:
+    await shop.execute(
+        "UPDATE stockshift.verification SET state = 'FAILED' WHERE id = (SELECT max(id) FROM stockshift.verification)"
+    )
+
+
+async def verify_never_before(shop: Connection, url: str) -> None:
+    await shop.execute("DELETE FROM stockshift.verification WHERE started_at < now() - interval '7 days'")
+
+
+async def verify_long_ago(shop: Connection, url: str) -> None:
+    await shop.execute("UPDATE stockshift.verification SET started_at = now() - interval '9 days'")
+    await shop.execute("UPDATE stockshift.verification SET finished_at = now() - interval '9 days'")
+
+
+async def cut_over_since(shop: Connection, url: str) -> None:
+    await shop.execute("UPDATE stockshift.copy_ledger SET cut_over_at = now() WHERE item_id = 'mug'")
+
+
+async def take_back(shop: Connection, url: str) -> None:
+    await taken_back(url, "pot")
+
+
+async def make_a_view(shop: Connection, url: str) -> None:
+    await shop.execute('CREATE VIEW stock AS SELECT id, "quantityInStock" FROM items')
+
+
+async def rehearse_badly(shop: Connection, url: str) -> None:
+    await shop.execute(REHEARSED.replace("true", "false"))
+
+
+async def write_back_on(shop: Connection, url: str) -> None:
+    await write_back(url)
+
+
+async def read_legacy(shop: Connection, url: str) -> None:
+    async with engine_on(url) as engine, engine.begin() as connection:
+        await set_read_source(connection, "LEGACY", "test")
+
+
+async def switch_a_trigger_off(shop: Connection, url: str) -> None:
+    await shop.execute("ALTER TABLE items DISABLE TRIGGER stockshift_follow_update")
+
+
+@pytest.mark.parametrize(
+    ("act", "name", "words"),
+    [
+        (take_back, "all cut over", "1 items are not, such as pot"),
+        (fail, "verified for a week", "failed within 7 days"),
+        (verify_never_before, "verified for a week", "there is none from before"),
+        (verify_long_ago, "verified for a week", "of the last 24 hours"),
+        (cut_over_since, "verified for a week", "after the last cut-over"),
+        (sell, "no legacy writes", "the latest of item mug by application 'psql'"),
+        (switch_a_trigger_off, "no legacy writes", "not all on"),
+        (rehearse_badly, "rehearsed", "did not match"),
+        (read_legacy, "reads from batches", "read-source auto"),
+        (write_back_on, "write-back off", "write-back off"),
+        (make_a_view, "no dependents", "view stock"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+async def test_one_thing_that_is_amiss_closes_its_gate(
+    ready_url: str, act: Callable[[Connection, str], Awaitable[None]], name: str, words: str
+) -> None:
+    async with psql(ready_url) as shop:
+        await act(shop, ready_url)
+        found = await closed(ready_url)
+        assert list(found) == [name]
+        assert words in found[name]
+        before = await structure(shop)
+        with pytest.raises(GateClosed, match=f"1 of 8 gates are closed: {name}"):
+            await contracted(ready_url)
+        assert await structure(shop) == before
+
+
+async def test_what_is_not_migrated_or_is_rolled_back_has_one_closed_gate(items_url: str) -> None:
+    assert list(await closed(items_url)) == ["migrated"]
+    await migrate(items_url)
+    assert {"all cut over", "verified for a week", "rehearsed"} <= (await closed(items_url)).keys()
+    await rolled_back(items_url)
+    assert "was rolled back" in (await closed(items_url))["migrated"]
+    with pytest.raises(NotArchived):
+        await restored(items_url)
+
+
+async def test_a_contract_changes_nothing_unless_the_database_is_named(ready_url: str) -> None:
+    async with psql(ready_url) as connection:
+        before = await structure(connection)
+        with pytest.raises(ConfirmationMismatch):
+            await contracted(ready_url, confirm="shop")
+        assert await structure(connection) == before
+
+
+# What it does, and that it is undone
+
+
+FILTERS = [
+    "", "statuses: [Arrived]", "statuses: [ToOrder, Sold]", 'locationIds: ["acme-main"]', "usingBatchSystem: true",
+    "usingBatchSystem: false", "lowStock: true", "lowStock: false", 'companyId: "acme"', 'search: "m"',
+]  # fmt: skip
+ORDERS = [
+    f"{{ field: {field}, direction: {way} }}"
+    for field in ("NAME", "CREATED_AT", "TOTAL_QUANTITY")
+    for way in ("ASC", "DESC")
+]
+FIELDS = ITEM.replace("legacy { quantityInStock status location { id } costPerUnitUSD freightCostUSD }", "")
+SURFACE = [
+    *[f"{{ items(filter: {{ {each} }}) {{ totalCount edges {{ node {{ {FIELDS} }} }} }} }}" for each in FILTERS],
+    *[f"{{ items(orderBy: {order}) {{ edges {{ cursor node {{ id }} }} }} }}" for order in ORDERS],
+    *[f"{{ stockSummary(filter: {{ {each} }}) {{ __typename totalQuantity stockValueUSD }} }}" for each in FILTERS],
+    '{ batch(id: "mug-2") { quantity openingBatch item { id totalQuantity } movements { totalCount } } }',
+    "{ locations { id name } }",
+    "{ migration { items copied cutOver drifted heldBack readSource } }",
+]
+
+
+async def test_every_answer_is_the_same_and_the_legacy_stock_is_null(ready_url: str) -> None:
+    """By a service that was started before, by one that is started after, and after the undo."""
+    async with client_of(ready_url) as client:
+        before = [await client.ask(query) for query in SURFACE]
+        legacy = "{ items { edges { node { id legacy { quantityInStock status location { id } } } } } }"
+        old = await client.ask(legacy)
+        done = await contracted(ready_url)
+        assert done == Contracted(5, "stockshift_archive_1")
+        assert [await client.ask(query) for query in SURFACE] == before
+        assert {edge["node"]["legacy"] for edge in (await client.ask(legacy))["items"]["edges"]} == {None}
+        async with client_of(ready_url) as fresh:
+            assert [await fresh.ask(query) for query in SURFACE] == before
+        assert (await client.ask("{ migration { phase } }"))["migration"]["phase"] == "CONTRACTED"
+        await restored(ready_url)
+        assert [await client.ask(query) for query in SURFACE] == before
+        assert await client.ask(legacy) == old
+
+
+async def test_undo_puts_the_columns_back_with_all_that_hung_on_them(ready_url: str) -> None:
+    async with psql(ready_url) as connection:
+        looked, rows = in_any_order(await structure(connection)), await kept(connection)
+        columns = (
+            "SELECT json_object_agg(key, value ORDER BY key)::text FROM items i, json_each(row_to_json(i)) GROUP BY id"
+        )
+        before = sorted(row[0] for row in await connection.fetch(columns))
+        triggers = "SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+        fired = await connection.fetch(triggers)
+        await contracted(ready_url)
+        assert await connection.fetchval("SELECT count(*) FROM stockshift_archive_1.legacy") == 5
+        assert (await restored(ready_url)) == Restored(5, 0, 0, None)
+        assert in_any_order(await structure(connection)) == looked
+        assert sorted(row[0] for row in await connection.fetch(columns)) == before
+        assert await kept(connection) == rows
+        assert await connection.fetch(triggers) == fired
+        comment = "SELECT col_description(attrelid, attnum) FROM pg_attribute"
+        comment += " WHERE attrelid = 'items'::regclass AND attname = 'notes'"
+        assert await connection.fetchval(comment) == "of the shop"
+        assert await connection.fetchval("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == 0
+    assert await phase(ready_url) == "CUT_OVER"
+    assert (await verified(ready_url)).passed
+    assert await closed(ready_url) == {}
+    await contracted(ready_url)
+
+
+async def test_what_the_shop_made_and_deleted_meanwhile(ready_url: str) -> None:
+    await contracted(ready_url)
+    async with psql(ready_url) as shop, client_of(ready_url) as client:
+        for item_id in ("new", "empty"):
+            await shop.execute(
+                'INSERT INTO items (id, name, "sellingPriceSRD", "updatedAt", "companyId")'
+                " VALUES ($1, $1, 1, now(), 'acme')",
+                item_id,
+            )
+        await shop.execute("DELETE FROM items WHERE id = 'pot'")
+        for quantity, cost in ((4, 1.5), (6, 2.5)):
+            made = await client.ask(
+                "mutation ($input: CreateBatchInput!)"
+                " { createBatch(input: $input) { item { totalQuantity } errors { message } } }",
+                input={"itemId": "new", "quantity": quantity, "costPerUnitUSD": cost, "locationId": "acme-main"},
+            )
+            assert made["createBatch"]["errors"] == []
+        assert made["createBatch"]["item"]["totalQuantity"] == 10
+        none = await client.ask(
+            'mutation { createBatch(input: { itemId: "mug", quantity: 1 }) { errors { field code } } }'
+        )
+        assert none["createBatch"]["errors"] == [{"field": ["input", "costPerUnitUSD"], "code": "INVALID"}]
+        assert (await restored(ready_url)) == Restored(4, 2, 1, "stockshift_archive_1")
+        rows = await shop.fetch(
+            """
+            SELECT id, "quantityInStock", status::text, "costPerUnitUSD", "locationId" FROM items
+            WHERE id IN ('new', 'empty') ORDER BY id
+            """
+        )
+        assert [tuple(row) for row in rows] == [
+            ("empty", 0, "ToOrder", 0.0, None),
+            ("new", 10, "ToOrder", 2.5, "acme-main"),
+        ]
+        assert await shop.fetchval("SELECT id FROM stockshift_archive_1.legacy") == "pot"
+        report = await verified(ready_url)
+        assert [check.name for check in report.checks if not check.passed] == []
+
+
+# After it
+
+
+async def test_after_a_contract_the_other_stages_say_so(ready_url: str) -> None:
+    await contracted(ready_url)
+    assert await phase(ready_url) == "CONTRACTED"
+    report = await verified(ready_url)
+    assert [check for check in report.checks if not check.passed] == []
+    async with engine_on(ready_url) as engine:
+        (blocker,) = (await make_plan(engine)).blockers
+        assert "contract --undo" in blocker
+        with pytest.raises(MigrationNotStarted, match="contract --undo"):
+            async with engine.begin() as connection:
+                await set_read_source(connection, "LEGACY", "test")
+    with pytest.raises(Exception, match="contract --undo"):
+        await migrate(ready_url)
+    with pytest.raises(NothingToGoBackTo, match="contract --undo"):
+        await rolled_back(ready_url)
+    with pytest.raises(GateClosed, match="legacy columns were dropped"):
+        await contracted(ready_url)
+    with pytest.raises(Exception, match="contract"):
+        await taken_back(ready_url)
+
+
+async def test_a_write_between_the_copy_and_the_drop_is_in_the_archive(ready_url: str) -> None:
+    """Even of a program that no trigger saw."""
+    async with psql(ready_url) as shop, engine_on(ready_url) as engine:
+
+        async def write_late() -> None:
+            await shop.execute("ALTER TABLE items DISABLE TRIGGER stockshift_follow_update")
+            await shop.execute("""UPDATE items SET notes = 'late' WHERE id = 'mug'""")
+            await shop.execute("ALTER TABLE items ENABLE ALWAYS TRIGGER stockshift_follow_update")
+
+        with once_before(engine, "LOCK TABLE", write_late):
+            await contract(engine, ACTOR, confirm=await name_of(ready_url))
+        assert await shop.fetchval("SELECT notes FROM stockshift_archive_1.legacy WHERE id = 'mug'") == "late"
