@@ -74,7 +74,11 @@ UNKNOWN: ColumnElement[object] = cast(null(), JSONB)
 
 
 async def list_findings(
-    connection: AsyncConnection, shape: Shape, verification_id: int, company: str | None, among: Among = everything,
+    connection: AsyncConnection,
+    shape: Shape,
+    verification_id: int,
+    company: str | None,
+    among: Among = everything,
     broken: Collection[str] = tuple(BROKEN),
 ) -> Mapping[str, Check]:
     """Lists them behind the report's mismatches, and answers the check of each kind.

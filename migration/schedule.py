@@ -1,6 +1,7 @@
 """The plan of weeks: where the shop stands between its backup and the last step, and what speaks against going on.
 
-It is read from what was recorded (audit, runs, verifications of all companies) and from the status, in one statement.
+It is read from what was recorded (audit, runs, verifications of all companies) and from the status, in one statement;
+and from the gates of contract, where that is next.
 A stage that is not done is NEXT when it follows the last that is, or was skipped; a backup is, once a run has begun.
 After a rollback everything begins anew; once that is undone, the weeks before it count again.
 """
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import load_shape
+from migration.gates import gates
 from migration.status import Status
 
 StageName = Literal["BACKUP", "MIGRATE", "TEST_ONE_ITEM", "WEEK_1", "WEEK_2", "MONTH_1", "CONTRACT"]
@@ -96,10 +98,11 @@ async def read_schedule(connection: AsyncConnection, status: Status) -> list[Sta
         states = [
             "DONE" if since[name] else "NEXT" if number <= last + 1 else "LATER" for number, name in enumerate(STAGES)
         ]
-    return [
-        Stage(name, state, WHAT[name], since[name], tuple(_against(name, facts, status)) if state == "NEXT" else ())
-        for name, state in zip(STAGES, states, strict=True)
-    ]
+    named = dict(zip(STAGES, states, strict=True))
+    against = {name: list(_against(name, facts, status)) for name, state in named.items() if state == "NEXT"}
+    if "CONTRACT" in against:
+        against["CONTRACT"] += [f"{gate.name}: {gate.reason}" for gate in await gates(connection) if not gate.open]
+    return [Stage(name, state, WHAT[name], since[name], tuple(against.get(name, ()))) for name, state in named.items()]
 
 
 def _since(name: StageName, facts: Facts, status: Status) -> datetime | None:
@@ -123,6 +126,8 @@ def _against(name: StageName, facts: Facts, status: Status) -> Iterator[str]:
                 " `stockshift migrate` goes on"
             )
         return
+    if name == "CONTRACT":
+        return  # its gates say it
     if facts["MIGRATE"] is None:
         yield "the copy of all items is not finished"
     elif name in DAYS:

@@ -142,7 +142,8 @@ async def _drifted(connection: AsyncConnection, ids: list[str]) -> dict[str, Ref
         row.item_id: Refusal(
             "DRIFT",
             f"{row.columns} was written past its batches since the cut-over, last by application {row.application!r} at"
-            f" {row.at} UTC; settle that first: `stockshift repair`",
+            f" {row.at} UTC; settle that first, with `stockshift repair --accept-drift`"
+            " or `--keep-batches`",
         )
         for row in await connection.execute(query)
     }

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape, load_shape
+from migration.archive import contracted
 from migration.capture import is_capturing
 from migration.copy import ItemHeldBack, because, copy_item
 from resolvers.errors import ErrorCode, Refused, UserError
@@ -105,7 +106,8 @@ async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatc
         message = "the migration has not begun, so there are no batches yet; an admin runs `stockshift migrate` first"
         raise Refused(UserError(message, ErrorCode.MIGRATION_NOT_STARTED))
     await connection.execute(text("LOCK TABLE public.stock_batches IN ROW EXCLUSIVE MODE"))
-    if not await is_capturing(connection):
+    without_legacy = not shape.has_legacy_columns and await contracted(connection) is not None
+    if not await is_capturing(connection, contracted=without_legacy):
         message = "the triggers that keep both systems in step are not on, so no batch is made: if a migration has just"
         message += " begun, try again in a moment; else an admin runs `stockshift migrate`, which puts them on"
         raise Refused(UserError(message, ErrorCode.MIGRATION_NOT_STARTED))
@@ -117,7 +119,8 @@ async def create_batch(connection: AsyncConnection, viewer: Viewer, new: NewBatc
         if made is not None:
             return made
     await _references_exist(connection, scope, new, item["companyId"])
-    await _copy_first(connection, shape, new)
+    if not without_legacy:
+        await _copy_first(connection, shape, new)
     cost = _cost(new, item["costPerUnitUSD"])
     await because(connection, RECEIVED, viewer.subject)
     values = {name: value for name, value in asdict(new).items() if name not in ("idempotencyKey", "costPerUnitUSD")}

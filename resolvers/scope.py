@@ -87,7 +87,9 @@ class Scope:
     def lockable_item(self, item_id: str) -> Select[str, str, float | None]:
         """One item's id, company and cost, its row locked against writers until the transaction ends."""
         item = tables.items
-        query = select(item.c.id, item.c.companyId, item.c.costPerUnitUSD).where(item.c.id == item_id)
+        has_cost = self.shape.has_columns(item, [item.c.costPerUnitUSD.name])
+        cost = item.c.costPerUnitUSD if has_cost else cast(null(), item.c.costPerUnitUSD.type).label("costPerUnitUSD")
+        query = select(item.c.id, item.c.companyId, cost).where(item.c.id == item_id)
         if self.company is not None:
             query = query.where(item.c.companyId == self.company)
         return query.with_for_update(key_share=True)

@@ -24,6 +24,7 @@ from resolvers.run_verification import run_verification
 from resolvers.start_migration import NewRun, require_everybody, resume_migration, start_migration, told
 from resolvers.viewer import Role
 from schema.context import Context
+from schema.cut_over import CutOverItemsPayload, cut_over_items_field, set_write_back_field, take_back_items_field
 from schema.enums import ReadSource
 from schema.inputs import CreateBatchInput, RunVerificationInput, StartMigrationInput
 from schema.types import (

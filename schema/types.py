@@ -9,6 +9,7 @@ from strawberry.scalars import JSON
 from strawberry.types import Info
 
 from db.engine import connecting
+from migration.gates import gates as read_gates
 from migration.run import Run
 from migration.schedule import Stage, read_schedule
 from migration.status import Status as MigrationStatus
@@ -408,10 +409,25 @@ async def schedule(root: strawberry.Parent[Any], info: Info[Context, Any]) -> li
         return [ScheduleStage.of(stage) for stage in await read_schedule(connection, root.status)]
 
 
+@strawberry.type(description="What must hold before the legacy columns are dropped.")
+class Gate:
+    name: str
+    open: bool
+    reason: str = strawberry.field(description="Why it is closed, or what keeps it open.")
+
+
+async def gates(root: strawberry.Parent[Any], info: Info[Context, Any]) -> list[Gate]:
+    if info.context.viewer.company is not None:
+        return []
+    async with connecting(info.context.reader.engine) as connection:
+        return [Gate(name=gate.name, open=gate.open, reason=gate.reason) for gate in await read_gates(connection)]
+
+
 @strawberry.type(description="Where the migration stands.")
 class Migration:
     phase: MigrationPhase
     readSource: ReadSource
+    writeBack: bool = strawberry.field(description="Legacy columns of items that are cut over follow their batches.")
     items: int
     copied: int
     cutOver: int = strawberry.field(description="Answered for by their batches alone.")
@@ -422,6 +438,7 @@ class Migration:
     schedule: list[ScheduleStage] = strawberry.field(
         resolver=schedule, description="The plan of weeks; empty for who sees one company."
     )
+    gates: list[Gate] = strawberry.field(resolver=gates, description="Of contract; empty for who sees one company.")
     readDifferences: ReadDifferenceConnection = strawberry.field(
         resolver=read_differences, description="What sampled reads found, latest first; see STOCKSHIFT_COMPARE_READS."
     )
@@ -432,6 +449,7 @@ class Migration:
         return cls(
             phase=MigrationPhase(status.phase),
             readSource=ReadSource(status.read_source),
+            writeBack=status.write_back,
             items=status.items,
             copied=status.copied,
             cutOver=status.cut_over,

@@ -13,6 +13,7 @@ from db.demo_shop import MOST_ITEMS
 from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import load_shape
+from migration.gates import Gate, gates
 from migration.history import Act, read_history
 from migration.plan import Plan, make_plan
 from migration.read_source import set_read_source
@@ -23,7 +24,7 @@ from migration.verify import ByteSink, verify
 from resolvers.reader import NotAShop
 from resolvers.viewer import Role
 from schema import build_schema
-from service import backups, endings, going_back, migrating, repairing, terminal
+from service import backups, cutting_over, endings, going_back, migrating, repairing, terminal
 from service.database import Database, chosen_database
 from service.demo import run_demo
 from service.migrating import Asked
@@ -127,7 +128,8 @@ def migrate(database_url: str | None, **words: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch a line a change.")
 def status(database_url: str | None, watched: bool, history: bool, as_json: bool) -> None:
     """How far the migration is: what is copied, held back, cut over and drifted, what the latest run does, and where
-    that is in the plan of weeks: what is done, what is next, and what speaks against it.
+    that is in the plan of weeks: what is done, what is next, and what speaks against it. Also which gates of contract
+    are open.
 
     With --watch the run alone, and all of it at the end; Ctrl-C ends the looking, and nothing else.
     """
@@ -145,11 +147,11 @@ def status(database_url: str | None, watched: bool, history: bool, as_json: bool
                 return
             if as_json:
                 return
-        found, schedule = asyncio.run(_status(database))
+        found = asyncio.run(_status(database))
     if as_json:
-        click.echo(orjson.dumps(terminal.status_data(found, schedule), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(terminal.status_data(*found), option=orjson.OPT_INDENT_2))
     else:
-        terminal.show_status(found, schedule)
+        terminal.show_status(*found)
 
 
 def _show_history(database_url: str | None, *, as_json: bool) -> None:
@@ -168,12 +170,12 @@ async def _history(database: Database) -> list[Act]:
         return await read_history(connection)
 
 
-async def _status(database: Database) -> tuple[Status, list[Stage]]:
+async def _status(database: Database) -> tuple[Status, list[Stage], list[Gate]]:
     async with engine_for(database, "stockshift status") as engine, connecting(engine) as connection:
         if not (await load_shape(connection)).is_a_shop:
             raise NotAShop
         found = await read_status(connection, None)
-        return found, await read_schedule(connection, found)
+        return found, await read_schedule(connection, found), await gates(connection)
 
 
 @cli.command("verify", short_help="Compare both systems item by item.")
@@ -238,6 +240,61 @@ async def _set_read_source(database: Database, source: str) -> None:
     name = "stockshift read-source"
     async with engine_for(database, name) as engine, connecting(engine) as connection, connection.begin():
         await set_read_source(connection, "LEGACY" if source == "legacy" else "AUTO", who())
+
+
+def which_items(command: Any) -> Any:
+    """The words that say which items a command is for."""
+    options = (
+        click.argument("ids", nargs=-1, metavar="[ID ...]"),
+        click.option("--all", "everything", is_flag=True, help="Every item."),
+        click.option("--company", metavar="ID", help="The items of this company."),
+        click.option("--status", multiple=True, metavar="LABEL", help="Items with stock in this status."),
+        click.option("--location", multiple=True, metavar="ID", help="Items with stock at this location."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command("cut-over", short_help="Make their batches the truth of items.")
+@which_items
+@database_url
+def cut_over(database_url: str | None, **words: Any) -> int:
+    """Mark items as migrated: from then on their batches are the truth, and a write of the legacy columns is drift.
+
+    Each is copied if it never was, verified, and marked in one transaction, beside a shop that goes on selling. Safe to
+    run again. Exit code 1: some items do not verify, and are named; the others are cut over.
+    """
+    return _act_on_items("cut-over", database_url, words)
+
+
+@cli.command("take-back", short_help="Undo a cut-over.")
+@which_items
+@database_url
+def take_back(database_url: str | None, **words: Any) -> int:
+    """Undo a cut-over: the legacy columns are the truth again, and take what became of the opening batch since.
+
+    Exit code 1: some items are not taken back, as a program wrote their legacy columns since; they are named.
+    """
+    return _act_on_items("take-back", database_url, words)
+
+
+def _act_on_items(verb: cutting_over.Verb, database_url: str | None, words: dict[str, Any]) -> int:
+    meant = cutting_over.Meant(**words)
+    meant.check()
+    settings = load_settings()
+    with chosen_database(settings, database_url) as database:
+        return cutting_over.act_on_items(database, settings.lock_timeout_ms, verb, meant)
+
+
+@cli.command("write-back", short_help="Keep old readers right after a cut-over.")
+@click.argument("switch", type=click.Choice(["on", "off"], case_sensitive=False))
+@database_url
+def write_back(switch: str, database_url: str | None) -> int:
+    """Keep the legacy quantity, status and location of items that are cut over as their batches say, or stop it."""
+    settings = load_settings()
+    with chosen_database(settings, database_url) as database:
+        return cutting_over.write_back(database, settings.lock_timeout_ms, on=switch == "on")
 
 
 backup_folder = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from migration.gates import Gate
 from migration.history import Act
 from migration.plan import Group, Plan
 from migration.progress import Progress as Step
@@ -180,7 +181,7 @@ def _groups(title: str, groups: Iterable[Group], nothing: str) -> None:
         click.echo(f"    {name(label, padded=True)} {group.items:>9} items {group.quantity:>12} units")
 
 
-def show_status(status: Status, schedule: list[Stage]) -> None:
+def show_status(status: Status, schedule: list[Stage], gates: list[Gate]) -> None:
     click.echo(f"phase        {status.phase}")
     click.echo(f"read source  {status.read_source}")
     click.echo(f"write-back   {'on' if status.write_back else 'off'}")
@@ -197,6 +198,9 @@ def show_status(status: Status, schedule: list[Stage]) -> None:
         click.echo(f"  {stage.state:5} {stage.name:14} {stage.what if stage.state == 'NEXT' else ''}{since}".rstrip())
         for reason in stage.against:
             click.echo(f"        against: {plain(reason)}")
+    click.echo("\nThe gates of contract:")
+    for gate in gates:
+        click.echo(f"  {'open' if gate.open else 'CLOSED':6} {gate.name:19} {plain(gate.reason)}")
 
 
 def show_history(acts: Iterable[Act]) -> None:
@@ -259,8 +263,9 @@ def run_data(run: Run | None) -> dict[str, Any] | None:
     return {**asdict(run), "state": run_state(run), "seconds_left": run.seconds_left}
 
 
-def status_data(status: Status, schedule: list[Stage]) -> dict[str, Any]:
-    return {**asdict(status), "run": run_data(status.run), "schedule": [asdict(stage) for stage in schedule]}
+def status_data(status: Status, schedule: list[Stage], gates: list[Gate]) -> dict[str, Any]:
+    lists = {"schedule": [asdict(stage) for stage in schedule], "gates": [asdict(gate) for gate in gates]}
+    return {**asdict(status), "run": run_data(status.run), **lists}
 
 
 @contextmanager

@@ -78,6 +78,8 @@ async def test_each_stage_is_done_in_its_turn(items_url: str) -> None:
         assert (await scheduled(items_url))["MONTH_1"].against == ("6 of 7 items are not cut over",)
         await cut_over(connection)
         assert await stands(items_url) == "DDDDDDN"
+        against = (await scheduled(items_url))["CONTRACT"].against
+        assert "rehearsed: no backup was restored in rehearsal; `stockshift backup`, then `rehearse`" in against
         await done(items_url, "CONTRACTED")
         assert await stands(items_url) == "DDDDDDD"
         await done(items_url, "CONTRACT_UNDONE")

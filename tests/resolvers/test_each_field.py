@@ -46,6 +46,7 @@ PATHS = {
     "ReadDifferenceConnection": "{ migration { readDifferences { %s } } }",
     "ReadDifferenceEdge": "{ migration { readDifferences { edges { %s } } } }",
     "ReadDifference": "{ migration { readDifferences { edges { node { %s } } } } }",
+    "Gate": "{ migration { gates { %s } } }",
     "ScheduleStage": "{ migration { schedule { %s } } }",
     "ActConnection": "{ migration { history(first: 1) { %s } } }",
     "ActEdge": "{ migration { history(first: 1) { edges { %s } } } }",
@@ -53,7 +54,7 @@ PATHS = {
 }
 NOT_READ = {
     *("Query", "Mutation", "CreateBatchPayload", "RunVerificationPayload", "MigrationPayload", "UserError"),
-    "StartMigrationPayload",
+    *("StartMigrationPayload", "CutOverItemsPayload", "RefusedItem"),
     *("Subscription", "MigrationProgress", "VerificationProgress"),
 }
 

@@ -242,6 +242,15 @@ async def test_a_payload_shows_nothing_of_another_company(entangled_url: str) ->
         ],
         "runVerification": ["", "(input: { wait: false })"],
         "setReadSource": ["(source: AUTO)"],
+        "setWriteBack": ["(on: true)"],
+        **{
+            name: [
+                *['(input: { itemIds: ["acme-item", "acme-astray", "globex-other"] })', "(input: { all: true })"],
+                '(input: { filter: { companyId: "acme" } })',
+            ]
+            for name in ("cutOverItems", "takeBackItems")
+        },
+        **{name: ['(confirm: "nothing")'] for name in ("rollbackMigration", "undoRollback")},
         **{name: [""] for name in ("startMigration", "pauseMigration", "resumeMigration", "cancelMigration")},
     }
     assert set(calls) == set(SCHEMA.mutation_type.fields)

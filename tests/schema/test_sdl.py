@@ -29,11 +29,9 @@ SNAPSHOT = ROOT / "schema" / "schema.graphql"
 EXAMPLES = sorted((ROOT / "service" / "examples").glob("*.graphql"))
 CONTRACT = parse((Path(__file__).parent / "contract.graphql").read_text())
 
-# What the contract has and is not built yet: cut-over, rollback.
+# What the contract has and is not built yet.
 LATER_FIELDS = {
     *("Mutation." + name for name in ("updateBatch", "transferBatch", "issueStock", "adjustBatch")),
-    *("Mutation." + name for name in ("cutOverItems", "takeBackItems")),
-    "Migration.writeBack",
 }
 
 

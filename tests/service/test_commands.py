@@ -216,9 +216,10 @@ def test_plan_names_each_step_and_writes_nothing(shop_url: str) -> None:
 
 
 def status_of(url: str) -> dict[str, Any]:
-    """Without the plan of weeks."""
+    """Without the plan of weeks, and the gates."""
     found: dict[str, Any] = json.loads(stockshift("status", "--json", env=variables(url)).stdout)
     assert [stage["name"] for stage in found.pop("schedule")][:2] == ["BACKUP", "MIGRATE"]
+    assert not all(gate["open"] for gate in found.pop("gates"))
     return found
 
 
@@ -227,15 +228,17 @@ def test_the_plan_of_weeks_says_what_is_done_what_is_next_and_what_speaks_agains
     plan = lines[lines.index("The plan of weeks:") + 1 :]
     assert plan[0].startswith("  NEXT  BACKUP")
     assert plan[1].startswith("        against: a backup of before the migration is not on record")
-    assert plan[2:] == [
+    assert plan[2:8] == [
         f"  LATER {stage}" for stage in ("MIGRATE", "TEST_ONE_ITEM", "WEEK_1", "WEEK_2", "MONTH_1", "CONTRACT")
     ]
+    assert plan[8:10] == ["", "The gates of contract:"]
+    assert plan[10].startswith("  CLOSED migrated            no migration has begun here")
 
 
 def test_status_counts_as_json_for_programs(shop_url: str) -> None:
     add_items(shop_url, 7)
     expected = {"phase": "NOT_STARTED", "read_source": "AUTO", "items": 7, "copied": 0, "held_back": 0}
-    expected |= {"cut_over": 0, "drifted": 0, "run": None}
+    expected |= {"cut_over": 0, "drifted": 0, "write_back": False, "run": None}
     assert status_of(shop_url) == expected
     assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
     done = status_of(shop_url)
