@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
+from db.errors import StockshiftError
 
 ReadSource = Literal["AUTO", "LEGACY"]
 ESSENTIAL = frozenset({"id", "itemId", "quantity", "status"})
@@ -63,6 +64,10 @@ LABELS = text(
     WHERE enumtypid = to_regtype('public."Status"') ORDER BY enumsortorder
     """
 )
+
+
+class NotAShop(StockshiftError):
+    """The database has no table `items` in schema public; point DATABASE_URL at the shop's database."""
 
 
 @dataclass(frozen=True)

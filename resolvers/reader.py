@@ -13,7 +13,7 @@ from db.errors import StockshiftError
 from db.keep import keep
 from db.read_pool import ReadPool, Row
 from db.replica import Replica
-from db.shape import Shape, load_shape
+from db.shape import NotAShop, Shape, load_shape
 from db.sqlstate import DatabaseError, sqlstate
 from db.wal import Consistency
 from resolvers.arrivals import Arrival
@@ -40,10 +40,6 @@ COMPANY = ("the viewer's", "company")  # no variable has such a name
 
 class Unsettled(StockshiftError):
     """The database kept changing shape while it was read; ask again."""
-
-
-class NotAShop(StockshiftError):
-    """The database has no table `items` in schema public; point DATABASE_URL at the shop's database."""
 
 
 @dataclass(frozen=True, eq=False)

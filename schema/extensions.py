@@ -12,12 +12,13 @@ from strawberry.types.execution import ExecutionResult, StreamExecutionResult
 from strawberry.types.graphql import OperationType
 
 from db.engine import ConnectionFailed, PoolFull
+from db.shape import NotAShop
 from db.sqlstate import is_lost, sqlstate
 from resolvers.cost import cost
 from resolvers.errors import BadRequest, Forbidden
 from resolvers.operation import Asked, Operation
 from resolvers.query import ROOTS
-from resolvers.reader import NotAShop, Reader, Unsettled
+from resolvers.reader import Reader, Unsettled
 from resolvers.selection import Selected
 from schema.context import Context
 

@@ -17,8 +17,9 @@ from migration.write_back import set_write_back
 from resolvers.cut_over import chosen_items
 from resolvers.status import Status
 from service import terminal
-from service.database import Database
+from service.database import Database, chosen_database
 from service.sessions import engine_for, who
+from service.settings import load_settings
 
 SHOWN = 20
 Verb = Literal["cut-over", "take-back"]
@@ -51,9 +52,13 @@ class Meant:
             raise click.UsageError("say which items: their ids, --all, or --company, --status and --location.")
 
 
-def act_on_items(database: Database, lock_timeout_ms: int, verb: Verb, meant: Meant) -> int:
+def on_the_command_line(verb: Verb, database_url: str | None, words: dict[str, Any]) -> int:
     """Does what the command line says, and answers the exit code: 1 if an item was refused."""
-    outcome = asyncio.run(_act(database, lock_timeout_ms, verb, meant))
+    meant = Meant(**words)
+    meant.check()
+    settings = load_settings()
+    with chosen_database(settings, database_url) as database:
+        outcome = asyncio.run(_act(database, settings.lock_timeout_ms, verb, meant))
     click.echo(f"{DONE[verb]} {outcome.done} item{'' if outcome.done == 1 else 's'}.")
     return _say_refused(outcome.refused)
 
