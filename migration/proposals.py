@@ -16,7 +16,6 @@ An opening batch follows its legacy columns until the cut-over (R7): so these ar
 they cannot tell (drift, batches of unknown origin, a value that no batch can have) is proposed to nobody.
 """
 
-import typing
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import (
@@ -39,7 +38,6 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.selectable import NamedFromClause
 
 from db import tables
 from db.shape import Shape
@@ -359,8 +357,7 @@ JSON_NULL: ColumnElement[object] = cast(literal("null", Text), JSONB)
 
 def whole(relation: FromClause) -> ColumnElement[object]:
     """A row as JSON, every column of it."""
-    named = typing.cast("NamedFromClause", relation)
-    return func.to_jsonb(literal_column(named.name))
+    return func.to_jsonb(literal_column(relation.name))  # type: ignore[attr-defined]  # each is a table or an alias
 
 
 def _possible(can: FromClause) -> ColumnElement[bool]:
