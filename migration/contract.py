@@ -1,33 +1,28 @@
 """Contract (R25): the legacy columns are archived with their items' ids, and dropped.
 
-The copy is made first, beside a shop that goes on. Then one short transaction proves, by a hash over all rows, that the
-copy is what the columns hold, and drops them. Why so: docs/decisions/0017.
+The copy is made and proven first, beside a shop that goes on. One short transaction brings it up to date, and drops
+the columns. Why so: docs/decisions/0017.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-import stamina
 from sqlalchemy import Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import connecting
-from db.shape import load_shape
 from migration import audit
 from migration.archive import begin_archive, require_name
 from migration.capture import TRIGGERS
+from migration.draft import Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
 from migration.exclusively import Actor, exclusively
 from migration.failures import explained
 from migration.gates import LEGACY, gates, require_open
+from migration.locks import EVERYBODY_WAITS
 from migration.rollback import ITEMS, QUALIFIED, REFERRED
-from migration.transaction import settle
-from migration.verify import MigrationNotStarted
 
-DRAFT = "stockshift_draft"
-"""The schema of a copy that nothing counts on yet: one that is found is of a contract that was killed."""
-ATTEMPTS = 5
-WHOLE = ", ".join(["id", *[f'"{name}"' for name in LEGACY]])
+WHOLE = ("id", *[f'"{name}"' for name in LEGACY])
 
 COLUMNS = text(
     """
@@ -69,10 +64,6 @@ KEYS = text(
 ).bindparams(bindparam("columns", list(LEGACY), ARRAY(Text)))
 
 
-class _Written(Exception):
-    """A legacy column was written between the copy and the lock."""
-
-
 @dataclass(frozen=True)
 class Contracted:
     """So many items had their legacy columns archived, in the schema `archive`."""
@@ -82,67 +73,45 @@ class Contracted:
 
 
 async def contract(engine: AsyncEngine, actor: Actor, *, confirm: str) -> Contracted:
-    """Raises ConfirmationMismatch, GateClosed, and what `exclusively` does; nothing was dropped then."""
+    """Raises ConfirmationMismatch, GateClosed, Changed, and what `exclusively` does; nothing was dropped then."""
 
     async def wanted(connection: AsyncConnection) -> list[str]:
         return [ITEMS, *REFERRED]
 
     async def work(connection: AsyncConnection) -> Contracted:
-        require_open(await gates(connection, confirm))
-        return await _drop(connection, actor.name)
+        caught_up = await catch_up(connection, draft)
+        require_open(await gates(connection, confirm, written=caught_up.written))
+        return await _drop(connection, actor.name, draft, caught_up.rows)
 
-    async with explained(engine):
-        async for attempt in stamina.retry_context(on=_Written, attempts=ATTEMPTS, timeout=None, wait_initial=0.1):
-            with attempt:
-                await _draft(engine, confirm)
-                return await exclusively(engine, actor, "contract", wanted, work)
-    raise AssertionError  # the loop above returns or raises
-
-
-async def _draft(engine: AsyncEngine, confirm: str) -> None:
-    """Copies the legacy columns, of every item, beside everybody."""
-    async with connecting(engine) as connection, connection.begin():
-        await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        await settle(connection)
-        await require_name(connection, confirm)
-        if not (await load_shape(connection)).expanded:
-            raise MigrationNotStarted
-        require_open(await gates(connection, confirm))
-        await connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {DRAFT} CASCADE")
-        await connection.exec_driver_sql(f"CREATE SCHEMA {DRAFT}")
-        await connection.exec_driver_sql(f"CREATE TABLE {DRAFT}.legacy AS SELECT {WHOLE} FROM {ITEMS}")
-        await connection.exec_driver_sql(f"ALTER TABLE {DRAFT}.legacy ADD PRIMARY KEY (id)")
+    async with explained(engine, EVERYBODY_WAITS):
+        async with connecting(engine) as connection, connection.begin():
+            await require_name(connection, confirm)
+            require_open(await gates(connection, confirm))
+        async with drafting(engine, actor) as lease:
+            async with one_draft_snapshot(engine, actor, [ITEMS]) as connection:
+                require_open(await gates(connection, confirm))
+                draft = await make_draft(connection, ITEMS, "legacy", WHOLE, key="id")
+            return await exclusively(engine, actor, "contract", wanted, work, held=lease)
 
 
-async def _drop(connection: AsyncConnection, actor: str) -> Contracted:
-    """In a transaction that has the items to itself."""
-    copied, there = await _summed(connection, f"{DRAFT}.legacy"), await _summed(connection, ITEMS)
-    if copied != there:
-        raise _Written
+async def _drop(connection: AsyncConnection, actor: str, draft: Draft, items: int) -> Contracted:
+    """In a transaction that has the items to itself, of which the draft has every legacy value."""
     await connection.exec_driver_sql(QUALIFIED)
     details = {
-        "items": there[0],
+        "items": items,
         "columns": await _rows(connection, COLUMNS),
         "indexes": await _rows(connection, INDEXES),
         "keys": await _rows(connection, KEYS),
     }
     archive = await begin_archive(connection, "CONTRACT", actor, details)
-    await connection.exec_driver_sql(f"ALTER TABLE {DRAFT}.legacy SET SCHEMA {archive.place}")
-    await connection.exec_driver_sql(f"DROP SCHEMA {DRAFT}")
+    await take_drafts(connection, archive.place, draft)
     for name, trigger in TRIGGERS.items():
         if trigger.table == ITEMS:
             await connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {ITEMS}")
     drops = ", ".join(f'DROP COLUMN "{name}"' for name in LEGACY)
     await connection.exec_driver_sql(f"ALTER TABLE {ITEMS} {drops}")
-    await audit.record(connection, "CONTRACTED", actor, archive=archive.place, items=there[0])
-    return Contracted(there[0], archive.place)
-
-
-async def _summed(connection: AsyncConnection, relation: str) -> tuple[int, object]:
-    """How many rows there are, and a hash of all of them that does not depend on their order."""
-    query = f"SELECT count(*) AS rows, sum(hash_record_extended(ROW({WHOLE}), 0)::numeric) AS hash FROM {relation}"
-    row = (await connection.execute(text(query))).one()
-    return row.rows, row.hash
+    await audit.record(connection, "CONTRACTED", actor, archive=archive.place, items=items)
+    return Contracted(items, archive.place)
 
 
 async def _rows(connection: AsyncConnection, query: Any) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """One short transaction that has several tables to itself, without anybody of the shop ever queueing behind us.
 
 All locks are had at once or none is: they are tried for, again and again, as `migration/drive.py` does for one. The
-lease (R28) is taken in the same transaction, so no migration runs beside it, and a kill leaves nothing behind.
+lease (R28) is taken in the same transaction, if the caller does not hold it yet: so no migration runs beside it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -45,10 +45,13 @@ async def exclusively(
     stage: str,
     tables: Callable[[AsyncConnection], Awaitable[Iterable[str]]],
     work: Callable[[AsyncConnection], Awaitable[T]],
+    *,
+    held: str | None = None,
 ) -> T:
     """What `work` answers, committed. `tables` answers which are wanted, and may raise what stands against it.
 
-    Raises MigrationNotStarted, MigrationRunning, LockNotHad, ConnectionLost, Refused, and what both raise.
+    `held` is the token of a lease that the caller has; it is released in the same transaction.
+    Raises MigrationNotStarted, MigrationRunning, LeaseLost, LockNotHad, ConnectionLost, Refused, and what both raise.
     """
     before: frozenset[str] = frozenset()
     changed = 0
@@ -76,7 +79,11 @@ async def exclusively(
                     await settle(connection)
                     if not (await load_shape(connection)).expanded:
                         raise MigrationNotStarted
-                    token = await lease.take(connection, name=actor.name, place=actor.place)
+                    if held is None:
+                        token = await lease.take(connection, name=actor.name, place=actor.place)
+                    else:
+                        token = held
+                        await lease.beat(connection, token)
                     wanted = list(await tables(connection))
                     await _lock(connection, wanted, in_turn=changed >= BUSY_ATTEMPTS)
                     await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")

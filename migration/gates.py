@@ -34,15 +34,22 @@ class Gate:
 
 
 # An item that has neither stock nor status nor location answers the same without its legacy columns.
-NOT_CUT_OVER = text(
-    """
-    SELECT count(*) AS number, (array_agg(i.id ORDER BY i.id))[1:5] AS examples
-    FROM public.items i LEFT JOIN stockshift.copy_ledger l ON l.item_id = i.id
-    WHERE l.cut_over_at IS NULL
-      AND (l.item_id IS NOT NULL OR COALESCE(i."quantityInStock", 0) <> 0 OR i.status IS NOT NULL
-           OR i."locationId" IS NOT NULL)
-    """
-)
+NOT_CUT_OVER = """
+SELECT count(*) AS number, (array_agg(i.id ORDER BY i.id))[1:5] AS examples
+FROM {items} LEFT JOIN stockshift.copy_ledger l ON l.item_id = i.id
+WHERE l.cut_over_at IS NULL
+  AND (l.item_id IS NOT NULL OR COALESCE(i."quantityInStock", 0) <> 0 OR i.status IS NOT NULL
+       OR i."locationId" IS NOT NULL)
+"""
+NONE_LEFT = text(NOT_CUT_OVER.format(items="public.items i"))
+# If all were once, those that were taken back, or written since: neither takes a scan.
+NONE_SINCE = text(
+    NOT_CUT_OVER.format(
+        items="""(
+    SELECT item_id AS id FROM stockshift.copy_ledger WHERE cut_over_at IS NULL UNION SELECT unnest(:written)
+) AS since JOIN public.items i USING (id)"""
+    )
+).bindparams(bindparam("written", type_=ARRAY(Text)))
 VERIFIED = text(
     """
     WITH report AS (
@@ -54,10 +61,12 @@ VERIFIED = text(
         (SELECT state FROM report WHERE NOT late ORDER BY id DESC LIMIT 1) AS before,
         (SELECT id FROM report ORDER BY id DESC LIMIT 1) AS last,
         (SELECT state = 'PASSED' AND finished_at >= now() - make_interval(hours => :hours)
-                AND started_at >= COALESCE((SELECT max(cut_over_at) FROM stockshift.copy_ledger), '-infinity')
+                AND started_at >= COALESCE(
+                    (SELECT max(cut_over_at) FROM stockshift.copy_ledger
+                     WHERE CAST(:written AS text[]) IS NULL OR item_id = ANY (:written)), '-infinity')
          FROM report ORDER BY id DESC LIMIT 1) AS fresh
     """
-).bindparams(days=DAYS, hours=FRESH_HOURS)
+).bindparams(bindparam("written", type_=ARRAY(Text)), days=DAYS, hours=FRESH_HOURS)
 # What we write ourselves is recorded under operations of its own.
 WRITTEN = text(
     """
@@ -99,17 +108,20 @@ DEPENDENTS = text(
 ).bindparams(bindparam("columns", list(LEGACY), ARRAY(Text)))
 
 
-async def gates(connection: AsyncConnection, confirm: str | None = None) -> list[Gate]:
+async def gates(
+    connection: AsyncConnection, confirm: str | None = None, *, written: list[str] | None = None
+) -> list[Gate]:
     """All of them, in the order in which a shop opens them; the last only where the operator gave a name to confirm.
 
-    Before the migration, after a rollback and after the contract there is one, which is closed.
+    Before the migration, after a rollback and after the contract there is one, which is closed. `written`: all gates
+    were open a moment ago, and these items were written since; then it takes no time, whatever the number of items.
     """
     shape = await load_shape(connection)
     if why := await _nothing_to_contract(connection, shape):
         return [Gate("migrated", False, why)]
     found = [
-        await _all_cut_over(connection),
-        await _verified(connection),
+        await _all_cut_over(connection, written),
+        await _verified(connection, written),
         await _nobody_writes(connection),
         await _rehearsed(connection),
         _answers_from_batches(shape),
@@ -143,17 +155,21 @@ async def _nothing_to_contract(connection: AsyncConnection, shape: Shape) -> str
     return None
 
 
-async def _all_cut_over(connection: AsyncConnection) -> Gate:
-    row = (await connection.execute(NOT_CUT_OVER)).one()
+async def _all_cut_over(connection: AsyncConnection, written: list[str] | None) -> Gate:
+    since = None if written is None else {"written": written}
+    row = (await connection.execute(NONE_LEFT if since is None else NONE_SINCE, since)).one()
     if row.number:
         some = ", ".join(row.examples)
         return Gate("all cut over", False, f"{row.number} items are not, such as {some}; `stockshift cut-over --all`")
     return Gate("all cut over", True, "every item's batches are its truth")
 
 
-async def _verified(connection: AsyncConnection) -> Gate:
-    """Passed at both ends of the week, and never failed within: drift fails a verification, and resets the week."""
-    name, row = "verified for a week", (await connection.execute(VERIFIED)).one()
+async def _verified(connection: AsyncConnection, written: list[str] | None) -> Gate:
+    """Passed at both ends of the week, and never failed within: drift fails a verification, and resets the week.
+
+    Who cuts an item over writes its flag, so it is one of those `written`.
+    """
+    name, row = "verified for a week", (await connection.execute(VERIFIED, {"written": written})).one()
     if row.failed is not None:
         return Gate(name, False, f"verification {row.failed} failed within {DAYS} days; the week begins anew after it")
     if row.before != "PASSED":

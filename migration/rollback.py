@@ -16,9 +16,11 @@ from db.shape import load_shape
 from migration import audit
 from migration.archive import Archive, begin_archive, contracted, move, require_name, rolled_back
 from migration.capture import TRIGGERS, WRITE_BACK_TRIGGERS
+from migration.draft import Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
 from migration.exclusively import Actor, exclusively
 from migration.expand import existing
 from migration.failures import explained
+from migration.locks import EVERYBODY_WAITS
 from migration.quiet import shop_triggers_off
 from migration.run import unfinished_run
 from migration.verify import MigrationNotStarted
@@ -138,9 +140,15 @@ async def roll_back(engine: AsyncEngine, actor: Actor, *, confirm: str, fold: bo
         return [ITEMS, BATCHES, *REFERRED, *[table.fullname for table in MOVED]]
 
     async def work(connection: AsyncConnection) -> tuple[Archive, int]:
-        return await _Rollback(actor.name, fold).carry_out(connection)
+        return await _Rollback(actor.name, fold, draft).carry_out(connection)
 
-    archive, folded = await exclusively(engine, actor, "rollback", wanted, work)
+    async with explained(engine, EVERYBODY_WAITS):
+        async with connecting(engine) as connection, connection.begin():
+            await wanted(connection)
+        async with drafting(engine, actor) as lease:
+            async with one_draft_snapshot(engine, actor, [ITEMS]) as connection:
+                draft = await make_draft(connection, ITEMS, "item", await _kept_columns(connection), key="id")
+            archive, folded = await exclusively(engine, actor, "rollback", wanted, work, held=lease)
     async with explained(engine, kept="it is rolled back"), connecting(engine) as connection, connection.begin():
         stays = _stays(not archive.details["batches_stay"], not archive.details["flag_stays"])
         query = f"SELECT * FROM {archive.place}.only_in_batches"
@@ -155,6 +163,12 @@ async def _require_migration(connection: AsyncConnection) -> None:
         raise MigrationNotStarted
     if words := await contracted(connection):
         raise Contracted(words)
+
+
+async def _kept_columns(connection: AsyncConnection) -> list[str]:
+    """Of items, what `undo` has to know: their flags, and whether the shop has written them since."""
+    flag = [FLAG] if (await existing(connection)).flag else []
+    return ["id", "name", *[f'"{name}"' for name in (*LEGACY, *flag)]]
 
 
 def _stays(batches_made: bool, flag_made: bool) -> list[str]:
@@ -179,6 +193,7 @@ class _Rollback:
 
     actor: str
     fold: bool
+    draft: Draft
     place: str = field(init=False)
 
     async def carry_out(self, connection: AsyncConnection) -> tuple[Archive, int]:
@@ -216,12 +231,10 @@ class _Rollback:
         await connection.execute(MARK_RUNS, {"place": self.place})
 
     async def _keep_items(self, connection: AsyncConnection) -> None:
-        """What `undo` has to know of items: their flags, and whether the shop has written them since."""
-        columns = ", ".join(f'"{name}"' for name in LEGACY)
-        flag = f'"{FLAG}"' if (await existing(connection)).flag else f'NULL::boolean AS "{FLAG}"'
-        await connection.exec_driver_sql(
-            f"CREATE TABLE {self.place}.item AS SELECT id, name, {columns}, {flag} FROM {ITEMS}"
-        )
+        await catch_up(connection, self.draft)
+        await take_drafts(connection, self.place, self.draft)
+        if f'"{FLAG}"' not in self.draft.columns:
+            await connection.exec_driver_sql(f'ALTER TABLE {self.place}.item ADD COLUMN "{FLAG}" boolean')
 
     async def _take_off(self, connection: AsyncConnection, *, flag: bool) -> None:
         for name, trigger in {**TRIGGERS, **WRITE_BACK_TRIGGERS}.items():

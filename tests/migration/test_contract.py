@@ -7,6 +7,7 @@ import pytest
 
 from migration.archive import ConfirmationMismatch, NotArchived
 from migration.contract import Contracted, contract
+from migration.draft import SCHEMA
 from migration.exclusively import Actor
 from migration.gates import Gate, GateClosed, gates
 from migration.plan import make_plan
@@ -341,6 +342,40 @@ async def test_a_write_between_the_copy_and_the_drop_is_in_the_archive(ready_url
             await shop.execute("""UPDATE items SET notes = 'late' WHERE id = 'mug'""")
             await shop.execute("ALTER TABLE items ENABLE ALWAYS TRIGGER stockshift_follow_update")
 
-        with once_before(engine, "LOCK TABLE", write_late):
+        with once_before(engine, "IN ACCESS EXCLUSIVE", write_late):
             await contract(engine, ACTOR, confirm=await name_of(ready_url))
         assert await shop.fetchval("SELECT notes FROM stockshift_archive_1.legacy WHERE id = 'mug'") == "late"
+
+
+async def insert_another(shop: Connection, url: str) -> None:
+    await insert_item(shop, "another")
+    await shop.execute(f"UPDATE stockshift.legacy_write SET at = {A_WEEK_AGO} WHERE item_id = 'another'")
+
+
+async def cut_over_again(shop: Connection, url: str) -> None:
+    await taken_back(url, "pot")
+    await cut(url, "pot")
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (take_back, "all cut over: 1 items are not, such as pot"),
+        (insert_another, "all cut over: 1 items are not, such as another"),
+        (cut_over_again, "verified for a week: .* after the last cut-over"),
+        (sell, "no legacy writes: 1 in the last 7 days"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+async def test_a_gate_that_closes_between_the_copy_and_the_drop_is_seen(
+    ready_url: str, act: Callable[[Connection, str], Awaitable[None]], words: str
+) -> None:
+    """Under the lock only what was written since is looked at."""
+    async with psql(ready_url) as shop, engine_on(ready_url) as engine:
+        with (
+            once_before(engine, "IN ACCESS EXCLUSIVE", lambda: act(shop, ready_url)),
+            pytest.raises(GateClosed, match=f"1 of 8 gates are closed: {words}"),
+        ):
+            await contract(engine, ACTOR, confirm=await name_of(ready_url))
+        assert await shop.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA)
+        assert await shop.fetchval("""SELECT count("quantityInStock") > 0 FROM items""")

@@ -20,7 +20,7 @@ from migration.verify import MigrationNotStarted
 from migration.write_back import set_write_back
 from tests.conftest import CopyTemplate, MakeTemplate, database_on
 from tests.migration.conftest import fill_items
-from tests.migration.support import engine_on, legacy_rows, migrate, structure, verified
+from tests.migration.support import engine_on, legacy_rows, migrate, once_before, structure, verified
 from tests.migration.test_plan import BATCHES
 from tests.migration.test_variants import EQUAL
 from tests.resolvers.shop import insert_batch
@@ -293,6 +293,21 @@ async def test_write_back_is_off_after_a_rollback_and_on_again_after_its_undo(mi
         assert [row[0] for row in await connection.fetch(looked)] == ["false"]
         await undone(migrated_url)
         assert await connection.fetch(looked) == before
+
+
+async def test_what_is_written_before_the_lock_is_had_was_not_written_meanwhile(migrated_url: str) -> None:
+    async with psql(migrated_url) as shop, engine_on(migrated_url) as engine:
+
+        async def write_late() -> None:
+            await shop.execute("""UPDATE items SET notes = 'late' WHERE id = 'item-Ordered'""")
+            await shop.execute("DELETE FROM items WHERE id = 'item-ToOrder'")
+            await insert_item(shop, "item-late")
+
+        with once_before(engine, "IN ACCESS EXCLUSIVE", write_late):
+            await roll_back(engine, ACTOR, confirm=await name_of(migrated_url))
+        done = await undone(migrated_url)
+        assert (done.written, done.inserted, done.deleted) == (0, 0, 0)
+        assert await shop.fetchval("SELECT notes FROM stock_batches WHERE \"itemId\" = 'item-Ordered'") == "late"
 
 
 # Folding
