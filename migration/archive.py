@@ -3,11 +3,13 @@
 A table that is moved keeps its rows, indexes, sequences and privileges as they are, in a moment, whatever its size.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Text, bindparam, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
@@ -17,6 +19,18 @@ from db.shape import load_shape
 Kind = Literal["ROLLBACK", "CONTRACT"]
 ARCHIVE = tables.archive
 LEFT_IN = text("SELECT count(*) FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(:place)")
+
+
+REFERRED = text(
+    """
+    SELECT DISTINCT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_class c ON c.oid = k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE k.conrelid = to_regclass(:table) AND k.contype = 'f' AND k.confrelid <> to_regclass('public.items')
+      AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+                  AND (CAST(:columns AS text[]) IS NULL OR a.attname = ANY (:columns)))
+    ORDER BY 1
+    """
+).bindparams(bindparam("columns", type_=ARRAY(Text)))
 
 
 class ConfirmationMismatch(StockshiftError):
@@ -110,3 +124,10 @@ async def move(connection: AsyncConnection, names: list[str], source: str, targe
     """Tables from one schema to another."""
     for name in names:
         await connection.exec_driver_sql(f"ALTER TABLE {source}.{name} SET SCHEMA {target}")
+
+
+async def referred(connection: AsyncConnection, table: str, columns: Iterable[str] | None = None) -> list[str]:
+    """The tables beside items that its keys, or those of some `columns`, refer to: who drops or makes such a key needs
+    them as well."""
+    wanted = {"table": table, "columns": None if columns is None else list(columns)}
+    return list((await connection.execute(REFERRED, wanted)).scalars())

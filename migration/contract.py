@@ -13,14 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import connecting
 from migration import audit
-from migration.archive import begin_archive, require_name
+from migration.archive import begin_archive, referred, require_name
 from migration.capture import TRIGGERS
 from migration.draft import Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
 from migration.exclusively import Actor, exclusively
 from migration.failures import explained
 from migration.gates import LEGACY, gates, require_open
 from migration.locks import EVERYBODY_WAITS
-from migration.rollback import ITEMS, QUALIFIED, REFERRED
+from migration.rollback import ITEMS, QUALIFIED
 
 WHOLE = ("id", *[f'"{name}"' for name in LEGACY])
 
@@ -76,12 +76,12 @@ async def contract(engine: AsyncEngine, actor: Actor, *, confirm: str) -> Contra
     """Raises ConfirmationMismatch, GateClosed, Changed, and what `exclusively` does; nothing was dropped then."""
 
     async def wanted(connection: AsyncConnection) -> list[str]:
-        return [ITEMS, *REFERRED]
+        return [ITEMS, *await referred(connection, ITEMS, LEGACY)]
 
     async def work(connection: AsyncConnection) -> Contracted:
-        caught_up = await catch_up(connection, draft)
-        require_open(await gates(connection, confirm, written=caught_up.written))
-        return await _drop(connection, actor.name, draft, caught_up.rows)
+        since = await catch_up(connection, draft)
+        require_open(await gates(connection, confirm, written=since.keys))
+        return await _drop(connection, actor.name, draft, since.rows)
 
     async with explained(engine, EVERYBODY_WAITS):
         async with connecting(engine) as connection, connection.begin():
@@ -99,6 +99,7 @@ async def _drop(connection: AsyncConnection, actor: str, draft: Draft, items: in
     await connection.exec_driver_sql(QUALIFIED)
     details = {
         "items": items,
+        "referred": await referred(connection, ITEMS, LEGACY),
         "columns": await _rows(connection, COLUMNS),
         "indexes": await _rows(connection, INDEXES),
         "keys": await _rows(connection, KEYS),

@@ -50,11 +50,11 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class CaughtUp:
-    """How many rows there are in all, and the keys of those that were written since the draft was made."""
+class Written:
+    """How many rows there are in all, and the keys of those that were written since a snapshot, and some before it."""
 
     rows: int
-    written: list[str]
+    keys: list[str]
 
 
 # Not its name alone: a column that is dropped and made anew with a default is another, and no row of it was written.
@@ -118,8 +118,7 @@ async def one_draft_snapshot(
 async def make_draft(connection: AsyncConnection, source: str, name: str, columns: Iterable[str], *, key: str) -> Draft:
     """Copies, and proves by a hash over all rows, in the transaction of `one_draft_snapshot`."""
     wanted = tuple(columns)
-    horizon: str = (await connection.execute(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))).scalar_one()
-    shape = await _shape(connection, source, wanted)
+    horizon, shape = await horizon_of(connection), await shape_of(connection, source, wanted)
     target, listed = f"{SCHEMA}.{name}", ", ".join(wanted)
     await connection.exec_driver_sql(f"CREATE TABLE {target} AS SELECT {listed} FROM {source}")
     await connection.exec_driver_sql(f"ALTER TABLE {target} ADD PRIMARY KEY ({key})")
@@ -131,14 +130,12 @@ async def make_draft(connection: AsyncConnection, source: str, name: str, column
     return replace(draft, rows=copied[0])
 
 
-async def catch_up(connection: AsyncConnection, draft: Draft) -> CaughtUp:
+async def catch_up(connection: AsyncConnection, draft: Draft) -> Written:
     """Makes the draft what its source is now, which nobody else writes. Raises Changed: a column is another now."""
-    if await _shape(connection, draft.source, draft.columns) != draft.shape:
+    if await shape_of(connection, draft.source, draft.columns) != draft.shape:
         raise Changed
-    since = SINCE.format(key=draft.key, source=draft.source)
-    row = (await connection.execute(text(since), {"horizon": draft.horizon})).one()
-    written: list[str] = row.written
-    expected = draft.rows
+    since = await written_since(connection, draft.source, draft.key, draft.horizon)
+    written, expected = since.keys, draft.rows
     if written:
         expected += len(written) - (await _summed(connection, draft.table, draft, written))[0]
         listed = ", ".join(draft.columns)
@@ -151,13 +148,13 @@ async def catch_up(connection: AsyncConnection, draft: Draft) -> CaughtUp:
         copied = await _summed(connection, draft.table, draft, written)
         if copied != await _summed(connection, draft.source, draft, written):
             raise Changed
-    if row.rows != expected:
+    if since.rows != expected:
         there = f"SELECT FROM {draft.source} s WHERE s.{draft.key} = d.{draft.key}"
         gone = await connection.exec_driver_sql(f"DELETE FROM {draft.table} d WHERE NOT EXISTS ({there})")
         expected -= gone.rowcount
-    if row.rows != expected:
+    if since.rows != expected:
         raise Changed
-    return CaughtUp(expected, written)
+    return since
 
 
 async def take_drafts(connection: AsyncConnection, place: str, *drafts: Draft) -> None:
@@ -167,7 +164,19 @@ async def take_drafts(connection: AsyncConnection, place: str, *drafts: Draft) -
     await connection.exec_driver_sql(f"DROP SCHEMA {SCHEMA} CASCADE")
 
 
-async def _shape(connection: AsyncConnection, source: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+async def horizon_of(connection: AsyncConnection) -> str:
+    """The oldest transaction that a row of the snapshot may be missing."""
+    query = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+    return str((await connection.execute(query)).scalar_one())
+
+
+async def written_since(connection: AsyncConnection, source: str, key: str, horizon: str) -> Written:
+    row = (await connection.execute(text(SINCE.format(key=key, source=source)), {"horizon": horizon})).one()
+    return Written(row.rows, row.written)
+
+
+async def shape_of(connection: AsyncConnection, source: str, columns: Iterable[str]) -> tuple[str, ...]:
+    """What these columns, quoted, are."""
     found = await connection.execute(SHAPE, {"source": source, "columns": list(columns)})
     return tuple(found.scalars())
 

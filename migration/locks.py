@@ -25,10 +25,14 @@ HOLDER = text(
     JOIN pg_catalog.pg_class c ON c.oid = l.relation
     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
     WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-      AND c.relnamespace = to_regnamespace('public') AND c.relname IN ('items', 'stock_batches', 'locations', 'users')
+      AND c.oid IN (
+          SELECT to_regclass('public.' || t) FROM unnest('{items,stock_batches,locations,users}'::text[]) AS t
+          UNION ALL SELECT confrelid FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass('public.stock_batches')
+      )
       AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
-      AND (l.mode NOT IN ('AccessShareLock', 'RowShareLock') OR (:readers AND c.relname = 'items'))
-    ORDER BY a.application_name LIKE :driver || '%' DESC NULLS LAST, l.mode = 'AccessShareLock', a.xact_start
+      AND (:readers OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+    ORDER BY a.application_name LIKE :driver || '%' DESC NULLS LAST, l.mode = 'AccessShareLock', c.relname <> 'items',
+             a.xact_start
     LIMIT 1
     """
 ).bindparams(driver=DRIVER_PREFIX)

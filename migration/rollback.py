@@ -14,7 +14,7 @@ from db.engine import connecting
 from db.indexes import ITEM_INDEXES
 from db.shape import load_shape
 from migration import audit
-from migration.archive import Archive, begin_archive, contracted, move, require_name, rolled_back
+from migration.archive import Archive, begin_archive, contracted, move, referred, require_name, rolled_back
 from migration.capture import TRIGGERS, WRITE_BACK_TRIGGERS
 from migration.draft import Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
 from migration.exclusively import Actor, exclusively
@@ -29,9 +29,6 @@ ITEMS, BATCHES = tables.items.fullname, tables.stock_batches.fullname
 FLAG = tables.USE_BATCH_SYSTEM.name
 MOVED = (tables.copy_ledger, tables.movement, tables.legacy_write, tables.idempotency_key)
 """What goes with the batches: it speaks of these, and a migration that begins anew begins with none."""
-REFERRED = tuple(
-    target.fullname for target, _ in tables.STOCK_BATCHES_REFERENCES.values() if target is not tables.items
-)
 LEGACY = tuple(tables.COMPARED_COLUMNS.values())
 LISTED = 1_000
 
@@ -95,12 +92,13 @@ WHERE (l.item_id IS NOT NULL OR stock."itemId" IS NOT NULL)
 HERE = ONLY_IN_BATCHES.format(items=ITEMS, ledger=tables.copy_ledger.fullname, batches=BATCHES)
 
 # Made by us, and gone with us: opening batches that were not adopted, and batches that came since, whose movements
-# began from nothing.
+# began from nothing, unless it was somebody else who made them.
 OURS = """
-SELECT b.id FROM public.stock_batches b
+SELECT b.id FROM {batches} b
 WHERE EXISTS (SELECT FROM {place}.copy_ledger l WHERE l.batch_id = b.id AND NOT l.adopted)
    OR (NOT EXISTS (SELECT FROM {place}.copy_ledger l WHERE l.batch_id = b.id)
-       AND b.quantity = (SELECT sum(m.delta) FROM {place}.movement m WHERE m.batch_id = b.id))
+       AND b.quantity = (SELECT sum(m.delta) FROM {place}.movement m WHERE m.batch_id = b.id)
+       AND 'DIRECT' <> (SELECT m.reason FROM {place}.movement m WHERE m.batch_id = b.id ORDER BY m.id LIMIT 1))
 """
 
 MARK_RUNS = text(
@@ -137,7 +135,7 @@ async def roll_back(engine: AsyncEngine, actor: Actor, *, confirm: str, fold: bo
     async def wanted(connection: AsyncConnection) -> list[str]:
         await require_name(connection, confirm)
         await _require_migration(connection)
-        return [ITEMS, BATCHES, *REFERRED, *[table.fullname for table in MOVED]]
+        return [ITEMS, BATCHES, *await referred(connection, BATCHES), *[table.fullname for table in MOVED]]
 
     async def work(connection: AsyncConnection) -> tuple[Archive, int]:
         return await _Rollback(actor.name, fold, draft).carry_out(connection)
@@ -203,7 +201,13 @@ class _Rollback:
         stays = {"batches_stay": not made.batches_made, "flag_stays": not made.flag_made}
         await connection.exec_driver_sql(QUALIFIED)
         keys = [list(key) for key in await connection.execute(KEYS)] if made.batches_made else []
-        details = {**stays, "run": run and run.id, "keys": keys, "write_back": made.write_back}
+        details = {
+            **stays,
+            "run": run and run.id,
+            "keys": keys,
+            "referred": await referred(connection, BATCHES),
+            "write_back": made.write_back,
+        }
         archive = await begin_archive(connection, "ROLLBACK", self.actor, details)
         self.place = archive.place
         await connection.execute(update(tables.setting).values(write_back=False))
@@ -255,7 +259,7 @@ class _Rollback:
         await connection.exec_driver_sql(f"CREATE TABLE {self.place}.stock_batches (LIKE {BATCHES} INCLUDING ALL)")
         await connection.exec_driver_sql(f"INSERT INTO {self.place}.stock_batches SELECT * FROM {BATCHES}")
         async with shop_triggers_off(connection, BATCHES):
-            ours = OURS.format(place=self.place)
+            ours = OURS.format(place=self.place, batches=BATCHES)
             await connection.exec_driver_sql(f"DELETE FROM {BATCHES} WHERE id IN ({ours})")
 
     async def _fold(self, connection: AsyncConnection) -> int:

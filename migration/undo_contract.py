@@ -20,7 +20,7 @@ from migration.expand import existing, indexes_to_make
 from migration.failures import explained
 from migration.gates import WHILE_CONTRACTED
 from migration.quiet import shop_triggers_off
-from migration.rollback import BATCHES, ITEMS, LEGACY, QUALIFIED, REFERRED
+from migration.rollback import BATCHES, ITEMS, LEGACY, QUALIFIED
 
 FROM_BATCHES = {
     "quantityInStock": "LEAST(b.units, 2147483647)",
@@ -51,8 +51,8 @@ async def undo_contract(engine: AsyncEngine, actor: Actor, *, confirm: str) -> R
 
     async def wanted(connection: AsyncConnection) -> list[str]:
         await require_name(connection, confirm)
-        await _latest(connection)
-        return [ITEMS, BATCHES, *REFERRED]
+        archive = await _latest(connection)
+        return [ITEMS, BATCHES, *archive.details["referred"]]
 
     archives: list[Archive] = []
 

@@ -12,15 +12,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import tables
 from db.engine import connecting
 from db.indexes import ITEM_INDEXES
+from db.shape import load_shape
 from migration import audit
-from migration.archive import Archive, NotArchived, Superseded, end_archive, latest_archive, move, require_name
+from migration.archive import (
+    Archive,
+    NotArchived,
+    Superseded,
+    end_archive,
+    latest_archive,
+    move,
+    referred,
+    require_name,
+)
 from migration.capture import captured, functions_to_make, triggers_to_put
+from migration.draft import SCHEMA, drafting, one_draft_snapshot
 from migration.exclusively import Actor, exclusively
 from migration.expand import existing, indexes_to_make, keys_to_validate
 from migration.failures import explained
 from migration.locks import EVERYBODY_WAITS
+from migration.meanwhile import REFERENCES, UNFOLDED, Meanwhile, bring_up_to_date, compare
 from migration.quiet import shop_triggers_off
-from migration.rollback import BATCHES, FLAG, ITEMS, LEGACY, MOVED, QUALIFIED, REFERRED
+from migration.rollback import BATCHES, FLAG, ITEMS, KEYS, LEGACY, MOVED, OURS, QUALIFIED
+from migration.verify import MigrationNotStarted
 from migration.write_back import write_back_to_put
 
 MEANWHILE = "while rolled back"
@@ -51,16 +64,26 @@ async def undo_rollback(engine: AsyncEngine, actor: Actor, *, confirm: str) -> U
     """
 
     async def wanted(connection: AsyncConnection) -> list[str]:
-        await require_name(connection, confirm)
         archive = await _latest(connection)
-        batches = BATCHES if archive.details["batches_stay"] else f"{archive.place}.stock_batches"
-        return [ITEMS, batches, *REFERRED]
+        if archive.details["batches_stay"]:
+            return [ITEMS, BATCHES, *await referred(connection, BATCHES)]
+        return [ITEMS, f"{archive.place}.stock_batches", *archive.details["referred"]]
 
     async def work(connection: AsyncConnection) -> Undone:
         archive = await _latest(connection)
-        return await _Undo(archive, actor.name).carry_out(connection)
+        await bring_up_to_date(connection, meanwhile)
+        return await _Undo(archive, meanwhile, actor.name).carry_out(connection)
 
-    done = await exclusively(engine, actor, "undo", wanted, work)
+    async with explained(engine, EVERYBODY_WAITS):
+        async with connecting(engine) as connection, connection.begin():
+            await require_name(connection, confirm)
+            if not (await load_shape(connection)).expanded:
+                raise MigrationNotStarted
+            await _latest(connection)
+        async with drafting(engine, actor) as lease:
+            async with one_draft_snapshot(engine, actor, [ITEMS]) as connection:
+                meanwhile = await compare(connection, await _latest(connection))
+            done = await exclusively(engine, actor, "undo", wanted, work, held=lease)
     async with explained(engine, EVERYBODY_WAITS, kept="what was put back stays; `stockshift migrate` mends the rest"):
         async with connecting(engine) as connection:
             there = await existing(connection)
@@ -75,6 +98,13 @@ async def _latest(connection: AsyncConnection) -> Archive:
     archive = await latest_archive(connection, "ROLLBACK")
     if archive is None:
         raise NotArchived("no rollback of this database is to be undone; see `stockshift status`")
+    shape = await load_shape(connection)
+    if not shape.has_columns(tables.items, LEGACY):
+        raise Superseded("items has lost a legacy column since the rollback; make it again, with its values, first")
+    if archive.details["batches_stay"] and not shape.has(tables.stock_batches):
+        raise Superseded(
+            "public.stock_batches, which was there before us, was dropped since the rollback; make it again"
+        )
     in_the_way = [table.fullname for table in MOVED]
     if not archive.details["batches_stay"]:
         in_the_way.append(BATCHES)
@@ -92,21 +122,21 @@ class _Undo:
     """In a transaction that has items, batches, locations and users to itself."""
 
     archive: Archive
+    meanwhile: Meanwhile
     actor: str
 
     async def carry_out(self, connection: AsyncConnection) -> Undone:
-        place, stays = self.archive.place, self.archive.details["batches_stay"]
+        place = self.archive.place
         await connection.exec_driver_sql(QUALIFIED)
         await connection.exec_driver_sql(f"DROP VIEW {place}.only_in_batches")
         unfolded = await self._unfold(connection)
-        await move(connection, [table.name for table in MOVED], place, "stockshift")
-        if stays:
-            await connection.exec_driver_sql(
-                f"INSERT INTO {BATCHES} SELECT * FROM {place}.stock_batches ON CONFLICT DO NOTHING"
-            )
-            await connection.exec_driver_sql(f"DROP TABLE {place}.stock_batches")
+        keys = self.archive.details["keys"]
+        if self.archive.details["batches_stay"]:
+            keys = [list(key) for key in await connection.execute(KEYS)]
+            await self._insert_batches(connection, [name for name, _ in keys])
         else:
             await move(connection, ["stock_batches"], place, "public")
+        await move(connection, [table.name for table in MOVED], place, "stockshift")
         await self._flag(connection)
         written = await self._set_back(connection)
         there = await captured(connection)
@@ -117,7 +147,7 @@ class _Undo:
         await self._forget_what_is_gone(connection)
         inserted = await self._follow_inserted(connection)
         await self._write_again(connection)
-        for name, described in self.archive.details["keys"]:
+        for name, described in keys:
             await connection.exec_driver_sql(f"ALTER TABLE {BATCHES} ADD CONSTRAINT {name} {described} NOT VALID")
         if self.archive.details["write_back"]:
             for step in write_back_to_put(await captured(connection)):
@@ -125,46 +155,64 @@ class _Undo:
             await connection.execute(update(tables.setting).values(write_back=True))
         await connection.execute(UNMARK_RUNS, {"place": place})
         await connection.exec_driver_sql(f"DROP TABLE {place}.item")
+        await connection.exec_driver_sql(f"DROP SCHEMA {SCHEMA} CASCADE")
         left = await end_archive(connection, self.archive, self.actor)
-        batches: int = (await connection.execute(select(func.count()).select_from(tables.stock_batches))).scalar_one()
+        batches = self.meanwhile.batches - lost
         done = Undone(batches, written, inserted, deleted, lost, unfolded, place if left else None)
         await audit.record(connection, "ROLLBACK_UNDONE", self.actor, **vars(done))
         return done
 
     async def _unfold(self, connection: AsyncConnection) -> int:
         """What the shop sold or received since is kept. No trigger of ours is on yet."""
-        if await connection.scalar(select(func.to_regclass(f"{self.archive.place}.fold"))) is None:
+        if not self.meanwhile.folded:
             return 0
         async with shop_triggers_off(connection, ITEMS):
             done = await connection.exec_driver_sql(
                 f"""
-                UPDATE {ITEMS} i SET "quantityInStock" = CASE
-                    WHEN i."quantityInStock" = f.after THEN f.before
-                    ELSE i."quantityInStock" - (f.after - COALESCE(f.before, 0)) END
+                UPDATE {ITEMS} i SET "quantityInStock" = {UNFOLDED}
                 FROM {self.archive.place}.fold f WHERE f.item_id = i.id
                 """
             )
         return done.rowcount
 
+    async def _insert_batches(self, connection: AsyncConnection, keys: list[str]) -> None:
+        """Those that the rollback took out of the shop's own table; what the shop did in it since stays.
+
+        Its keys go until what they would refuse is out of it.
+        """
+        place = self.archive.place
+        for key in keys:
+            await connection.exec_driver_sql(f"ALTER TABLE {BATCHES} DROP CONSTRAINT {key}")
+        there, kept = await _columns(connection, BATCHES), await _columns(connection, f"{place}.stock_batches")
+        names = ", ".join(name for name in kept if name in there)
+        ours = OURS.format(place=place, batches=f"{place}.stock_batches")
+        async with shop_triggers_off(connection, BATCHES):
+            await connection.exec_driver_sql(
+                f"""
+                INSERT INTO {BATCHES} ({names}) SELECT {names} FROM {place}.stock_batches WHERE id IN ({ours})
+                ON CONFLICT DO NOTHING
+                """
+            )
+        if set(kept) <= set(there):
+            await connection.exec_driver_sql(f"DROP TABLE {place}.stock_batches")
+
     async def _flag(self, connection: AsyncConnection) -> None:
         """The value that most items had costs nothing: it is the default for a moment, and no row is written."""
         if self.archive.details["flag_stays"]:
             return
-        kept = f"{self.archive.place}.item"
-        most = f'SELECT count(*) FILTER (WHERE "{FLAG}") * 2 > count(*) FROM {kept}'
-        default = "true" if (await connection.execute(text(most))).scalar_one() else "false"
-        await connection.exec_driver_sql(
-            f'ALTER TABLE {ITEMS} ADD COLUMN IF NOT EXISTS "{FLAG}" BOOLEAN DEFAULT {default}'
-        )
+        made = not (await existing(connection)).flag
+        if made:
+            default = "true" if self.meanwhile.flag else "false"
+            await connection.exec_driver_sql(f'ALTER TABLE {ITEMS} ADD COLUMN "{FLAG}" BOOLEAN DEFAULT {default}')
         await connection.exec_driver_sql(f'ALTER TABLE {ITEMS} ALTER COLUMN "{FLAG}" SET DEFAULT false')
+        others = f"SELECT id, flag FROM {SCHEMA}.flagged"
+        if not made:  # by the shop, with values of its own
+            others = f'SELECT id, "{FLAG}" AS flag FROM {self.archive.place}.item'
         async with shop_triggers_off(connection, ITEMS):
             await connection.exec_driver_sql(
                 f"""
                 UPDATE {ITEMS} i SET "{FLAG}" = was.flag
-                FROM (
-                    SELECT n.id, CASE WHEN k.id IS NULL THEN false ELSE k."{FLAG}" END AS flag
-                    FROM {ITEMS} n LEFT JOIN {kept} k ON k.id = n.id
-                ) AS was
+                FROM ({others} UNION ALL SELECT id, false FROM {SCHEMA}.inserted) AS was
                 WHERE was.id = i.id AND i."{FLAG}" IS DISTINCT FROM was.flag
                 """
             )
@@ -172,13 +220,9 @@ class _Undo:
     async def _follow_deleted(self, connection: AsyncConnection) -> tuple[int, int]:
         """Their batches are kept in the archive, and leave movements as they go. Answers items and batches."""
         kept, lost = f"{self.archive.place}.item", f"{self.archive.place}.lost_batches"
-        gone = f"SELECT FROM {ITEMS} i WHERE i.id ="
-        await connection.exec_driver_sql(
-            f'CREATE TABLE {lost} AS SELECT * FROM {BATCHES} b WHERE NOT EXISTS ({gone} b."itemId")'
-        )
-        number = (
-            await connection.exec_driver_sql(f'DELETE FROM {BATCHES} b WHERE NOT EXISTS ({gone} b."itemId")')
-        ).rowcount
+        gone = f'WHERE b."itemId" IN (SELECT d.id FROM {SCHEMA}.deleted d)'
+        await connection.exec_driver_sql(f"CREATE TABLE {lost} AS SELECT * FROM {BATCHES} b {gone}")
+        number = (await connection.exec_driver_sql(f"DELETE FROM {BATCHES} b {gone}")).rowcount
         if not number:
             await connection.exec_driver_sql(f"DROP TABLE {lost}")
         deleted = await connection.exec_driver_sql(
@@ -186,31 +230,32 @@ class _Undo:
             INSERT INTO stockshift.legacy_write (item_id, operation, followed, before, application, role)
             SELECT k.id, 'DELETE', EXISTS (SELECT FROM stockshift.copy_ledger l WHERE l.item_id = k.id), to_jsonb(k),
                    '{MEANWHILE}', session_user
-            FROM {kept} k WHERE NOT EXISTS ({gone} k.id)
+            FROM {kept} k JOIN {SCHEMA}.deleted d USING (id)
             """
         )
         return deleted.rowcount, number
 
     async def _forget_what_is_gone(self, connection: AsyncConnection) -> None:
         """As the keys do: a batch loses a location or user that was deleted."""
-        for column, (target, _) in tables.STOCK_BATCHES_REFERENCES.items():
-            if target is not tables.items:
-                await connection.exec_driver_sql(
-                    f"""
-                    UPDATE {BATCHES} b SET "{column}" = NULL
-                    WHERE b."{column}" IS NOT NULL
-                      AND NOT EXISTS (SELECT FROM {target.fullname} t WHERE t.id = b."{column}")
-                    """
-                )
+        for column, target in REFERENCES.items():
+            gone = text(
+                f"""
+                SELECT n.id FROM {SCHEMA}.named n
+                WHERE n."column" = :column AND NOT EXISTS (SELECT FROM {target} t WHERE t.id = n.id)
+                  AND n.id IS NOT NULL
+                """
+            )
+            if ids := list((await connection.execute(gone, {"column": column})).scalars()):
+                forget = text(f'UPDATE {BATCHES} SET "{column}" = NULL WHERE "{column}" = ANY (:ids)')
+                await connection.execute(forget, {"ids": ids})
 
     async def _follow_inserted(self, connection: AsyncConnection) -> int:
         """They wait for the next `migrate`. What the ledger knows under the id of one is of an item deleted before."""
-        kept = f"{self.archive.place}.item"
-        new = f"FROM {ITEMS} i WHERE NOT EXISTS (SELECT FROM {kept} k WHERE k.id = i.id)"
+        new = f"FROM {ITEMS} i JOIN {SCHEMA}.inserted n USING (id)"
         await connection.exec_driver_sql(
             f"""
             UPDATE stockshift.copy_ledger SET item_id = format('%s (deleted, %s)', item_id, gen_random_uuid())
-            WHERE item_id IN (SELECT i.id {new})
+            WHERE item_id IN (SELECT n.id FROM {SCHEMA}.inserted n)
             """
         )
         pairs = ", ".join(f"'{name}', i.\"{name}\"" for name in LEGACY)
@@ -225,12 +270,11 @@ class _Undo:
     async def _set_back(self, connection: AsyncConnection) -> int:
         """Items whose legacy columns differ from what they were; no trigger of ours is on yet."""
         place = self.archive.place
-        differs = " OR ".join(f'i."{name}" IS DISTINCT FROM k."{name}"' for name in LEGACY)
         columns = ", ".join(f'i."{name}"' for name in LEGACY)
         written = await connection.exec_driver_sql(
             f"""
             CREATE TABLE {place}.written AS
-            SELECT i.id, {columns} FROM {ITEMS} i JOIN {place}.item k ON k.id = i.id WHERE {differs}
+            SELECT i.id, {columns} FROM {ITEMS} i JOIN {SCHEMA}.written w ON w.id = i.id
             """
         )
         await self._set(connection, f"{place}.item", existing_only=True)
@@ -258,6 +302,18 @@ class _Undo:
                 """
             )
 
+
+async def _columns(connection: AsyncConnection, table: str) -> list[str]:
+    """Quoted."""
+    return list((await connection.execute(COLUMNS, {"table": table})).scalars())
+
+
+COLUMNS = text(
+    """
+    SELECT quote_ident(attname) FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+    """
+)
 
 UNMARK_RUNS = text(
     "UPDATE stockshift.migration_run SET options = options - 'rolled_back' WHERE options ->> 'rolled_back' = :place"

@@ -107,11 +107,11 @@ async def test_whatever_is_written_meanwhile_is_in_it(captured_items_url: str, w
             before = await rows(shop, draft.table)
             await anext(course, None)
             async with engine.begin() as connection:
-                caught_up = await catch_up(connection, draft)
+                since = await catch_up(connection, draft)
             there = await rows(shop, "items")
             assert before != there
             assert await rows(shop, draft.table) == there
-            assert caught_up.rows == len(there)
+            assert since.rows == len(there)
 
 
 async def test_a_column_that_is_dropped_and_made_anew_is_not_taken_for_the_old_one(captured_items_url: str) -> None:

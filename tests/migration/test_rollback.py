@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from migration.archive import ConfirmationMismatch, NotArchived, Superseded
+from migration.draft import SCHEMA
 from migration.exclusively import Actor
-from migration.locks import MigrationRunning
+from migration.locks import LockNotHad, MigrationRunning
 from migration.online import migrate_online
 from migration.options import Options
 from migration.rollback import AlreadyRolledBack, OnlyInBatches, Rehearsal, rehearse, roll_back
@@ -233,6 +234,54 @@ async def test_what_the_shop_wrote_meanwhile_is_followed_or_is_drift(migrated_ur
         assert failed == failed_before | {"drift"}
 
 
+LATE = {
+    "written": "UPDATE items SET notes = 'late' WHERE id = 'item-Sold'",
+    "inserted": 'INSERT INTO items SELECT (jsonb_populate_record(i, \'{"id": "late"}\')).* FROM items i LIMIT 1',
+    "deleted": "DELETE FROM items WHERE id = 'item-Sold'",
+    "written and deleted": "DELETE FROM items WHERE id = 'item-Arrived'",
+    "inserted and deleted": "DELETE FROM items WHERE id = 'item-new'",
+    "deleted and inserted again": 'INSERT INTO items SELECT (jsonb_populate_record(i, \'{"id": "item-Ordered"}\')).*'
+    " FROM items i WHERE id = 'item-ToOrder'",
+    "one deleted, another inserted": "UPDATE items SET id = 'late' WHERE id = 'item-Sold'",
+}
+
+
+@pytest.fixture
+def two_urls(copy_template: CopyTemplate, migrated_template: str) -> tuple[str, str]:
+    return copy_template(migrated_template), copy_template(migrated_template)
+
+
+@pytest.mark.parametrize("late", LATE)
+async def test_what_is_written_while_undo_waits_for_its_lock_is_as_what_was_written_before(
+    two_urls: tuple[str, str], late: str
+) -> None:
+    async def made_by(url: str, *, before: bool) -> list[object]:
+        await rolled_back(url)
+        async with psql(url) as shop, engine_on(url) as engine:
+            await shop.execute("""UPDATE items SET "quantityInStock" = 4 WHERE id = 'item-Arrived'""")
+            await shop.execute("DELETE FROM items WHERE id = 'item-Ordered'")
+            await insert_item(shop, "item-new", quantityInStock=2)
+            if before:
+                await shop.execute(LATE[late])
+
+            async def write() -> None:
+                if not before:
+                    await shop.execute(LATE[late])
+
+            with once_before(engine, "IN ACCESS EXCLUSIVE", write):
+                done = await undo_rollback(engine, ACTOR, confirm=await name_of(url))
+            batches = await shop.fetch('SELECT id, "itemId", quantity, notes FROM stock_batches ORDER BY id')
+            writes = await shop.fetch(
+                "SELECT item_id, operation, followed, after FROM stockshift.legacy_write"
+                " WHERE application = 'while rolled back' ORDER BY 1, 2"
+            )
+            flags = await shop.fetch('SELECT id, "useBatchSystem" FROM items ORDER BY id')
+            assert await shop.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA)
+            return [done, *batches, *writes, *flags]
+
+    assert await made_by(two_urls[0], before=False) == await made_by(two_urls[1], before=True)
+
+
 async def test_batches_of_what_was_deleted_meanwhile_stay_archived(migrated_url: str) -> None:
     await rolled_back(migrated_url)
     async with psql(migrated_url) as shop:
@@ -388,6 +437,59 @@ async def test_a_table_and_a_flag_that_were_there_before_stay(items_url: str) ->
         assert await kept(shop) == before
         await rolled_back(items_url)
         assert (await migrate(items_url)).adopted == 1
+
+
+async def test_what_the_shop_does_to_its_own_table_meanwhile_stays_as_it_did_it(items_url: str) -> None:
+    async with psql(items_url) as shop:
+        await shop.execute(BATCHES)
+        await shop.execute(f"{EQUAL} WHERE id IN ('item-Sold', 'item-Ordered')")
+        await migrate(items_url)
+        await insert_batch(shop, "of the shop", "item-globex", quantity=1)
+        await shop.execute(RECEIVED)
+        await insert_batch(shop, "ours", "item-Arrived", quantity=5)
+        await insert_batch(shop, "lost", "item-ToOrder", quantity=6)
+        await rolled_back(items_url)
+        left = await shop.fetch("SELECT id FROM stock_batches WHERE id IN ('of the shop', 'ours', 'lost')")
+        assert [row["id"] for row in left] == ["of the shop"]
+        await shop.execute("ALTER TABLE stock_batches DROP COLUMN notes, ADD COLUMN shelf text, ADD COLUMN notes text")
+        await shop.execute("""DELETE FROM stock_batches WHERE "itemId" = 'item-Sold'""")
+        await shop.execute("""UPDATE stock_batches SET quantity = 3 WHERE "itemId" = 'item-Ordered'""")
+        await shop.execute("DELETE FROM items WHERE id = 'item-ToOrder'")
+        await shop.execute("DELETE FROM locations WHERE id = 'acme-harbour'")
+        done = await undone(items_url)
+        assert (done.deleted, done.lost) == (1, 2)
+        rows = await shop.fetch("""SELECT "itemId", quantity FROM stock_batches ORDER BY "itemId", quantity""")
+        assert [tuple(row) for row in rows] == [
+            ("item-Arrived", 5), ("item-Arrived", 10), ("item-Ordered", 3), ("item-globex", 1), ("item-globex", 7),
+            ("item-negative", -2), ("item-nowhere", 0),
+        ]  # fmt: skip
+        assert await shop.fetchval("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == 0
+
+
+async def test_keys_of_the_shop_to_other_tables_come_along(migrated_url: str) -> None:
+    """And nobody queues behind us for these tables either: they are wanted with the others."""
+    key = 'ALTER TABLE stock_batches ADD "companyId" text, ADD CONSTRAINT "of" FOREIGN KEY ("companyId")'
+    async with psql(migrated_url) as shop:
+        await shop.execute(f"{key} REFERENCES companies NOT VALID")
+        looked = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' ORDER BY 1"
+        before = [row[0].removesuffix(" NOT VALID") for row in await shop.fetch(looked)]
+        actor, name = Actor("test", patience=0.1), await name_of(migrated_url)
+        async with engine_on(migrated_url) as engine, shop.transaction():
+            await shop.execute("SELECT FROM companies")
+            with pytest.raises(LockNotHad, match="companies is in use"):
+                await roll_back(engine, actor, confirm=name)
+        await rolled_back(migrated_url)
+        await undone(migrated_url)
+        assert [row[0] for row in await shop.fetch(looked)] == before
+
+
+async def test_an_undo_is_refused_when_the_shop_lost_a_legacy_column_since(migrated_url: str) -> None:
+    async with psql(migrated_url) as shop:
+        await rolled_back(migrated_url)
+        await shop.execute("ALTER TABLE items DROP COLUMN notes")
+        with pytest.raises(Superseded, match="has lost a legacy column"):
+            await undone(migrated_url)
+        assert await phase(migrated_url) == "ROLLED_BACK"
 
 
 # Beside a migration
