@@ -2,17 +2,19 @@
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.engine import create_engine
+from db.url import DatabaseUrl
 from migration.atomic import migrate_atomic
 from tests.conftest import LEGACY
-from tests.migration.support import engine_on
 from tests.mutations.support import Client, serving
 from tests.stateful.model import LOCATIONS, OPENING, QUESTION, SHORT_QUESTION, STATUSES, Line, Shop, comparable
 from tests.support import Connection, insert_item, psql
@@ -59,9 +61,18 @@ class World:
         self.client = client
         self.legacy = legacy
         self.url = url
+        self.engine = create_engine(DatabaseUrl.parse(url), application_name="stockshift test")
 
     def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
         return self.runner.run(work)
+
+    @asynccontextmanager
+    async def acting(self) -> AsyncIterator[AsyncEngine]:
+        """An engine that remembers the statements it compiled, and has no connection yet."""
+        try:
+            yield self.engine
+        finally:
+            await self.engine.dispose()
 
 
 @contextmanager
@@ -210,7 +221,7 @@ class Migrating(RuleBasedStateMachine):
     @rule()
     def migrated(self) -> None:
         async def migrate() -> tuple[int, int]:
-            async with engine_on(self.world.url) as engine:
+            async with self.world.acting() as engine:
                 outcome = await migrate_atomic(engine, driver="machine")
                 return outcome.copied, outcome.held_back
 
