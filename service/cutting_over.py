@@ -59,7 +59,7 @@ def on_the_command_line(verb: Verb, database_url: str | None, words: dict[str, A
     settings = load_settings()
     with chosen_database(settings, database_url) as database:
         outcome = asyncio.run(_act(database, settings.lock_timeout_ms, verb, meant))
-    click.echo(f"{DONE[verb]} {outcome.done} item{'' if outcome.done == 1 else 's'}.")
+    click.echo(f"{DONE[verb]} {_items(outcome.done)}.")
     return _say_refused(outcome.refused)
 
 
@@ -77,12 +77,10 @@ async def _act(database: Database, lock_timeout_ms: int, verb: Verb, meant: Mean
 
 
 def write_back(database: Database, lock_timeout_ms: int, *, on: bool) -> int:
-    """As `act_on_items`."""
+    """Switches it, and answers the exit code: 1 if an item could not be brought up to date."""
     outcome = asyncio.run(_write_back(database, lock_timeout_ms, on=on))
     if on:
-        click.echo(
-            f"Write-back is on: the legacy columns of {outcome.done} items that are cut over are as their batches."
-        )
+        click.echo(f"Write-back is on: of {_items(outcome.done)}, the legacy columns are as the batches say.")
     else:
         click.echo("Write-back is off: the legacy columns stay as they are.")
     return _say_refused(outcome.refused)
@@ -92,6 +90,10 @@ async def _write_back(database: Database, lock_timeout_ms: int, *, on: bool) -> 
     async with engine_for(database, "stockshift write-back") as engine:
         with terminal.progress() as report:
             return await set_write_back(engine, on=on, actor=who(), lock_timeout_ms=lock_timeout_ms, progress=report)
+
+
+def _items(number: int) -> str:
+    return f"{number} item{'' if number == 1 else 's'}"
 
 
 def _say_refused(refused: Mapping[str, Refusal]) -> int:

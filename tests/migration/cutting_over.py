@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
 
 from migration.cut_over import cut_over
 from migration.in_chunks import Outcome, Selection, all_items
 from migration.take_back import take_back
 from migration.write_back import set_write_back
-from tests.migration.support import engine_on, once_before
+from tests.migration.support import at_statements, engine_on
 from tests.support import Connection, psql
 
 
@@ -32,18 +33,25 @@ async def write_back(url: str, *, on: bool = True) -> Outcome:
 
 
 @asynccontextmanager
-async def killed_before(url: str, words: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose session the server ends before the first statement that has these words in it."""
+async def killed_before(url: str, words: str, *, time: int = 1) -> AsyncIterator[AsyncEngine]:
+    """An engine whose session the server ends before the first statement that has these words in it, or a later one."""
+    seen = 0
     async with engine_on(url) as engine, psql(url) as killer:
 
-        async def kill() -> None:
-            await killer.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-                " WHERE application_name = 'stockshift test' AND state = 'idle in transaction'"
-            )
+        def kill(statement: str, _: object) -> None:
+            nonlocal seen
+            seen += words in statement
+            if words in statement and seen == time:
+                await_only(
+                    killer.execute(
+                        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                        " WHERE application_name = 'stockshift test' AND state = 'idle in transaction'"
+                    )
+                )
 
-        with once_before(engine, words, kill):
+        with at_statements(engine, kill):
             yield engine
+    assert seen >= time, f"no statement {time} had {words!r} in it"
 
 
 def kinds(outcome: Outcome) -> dict[str, str]:

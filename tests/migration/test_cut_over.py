@@ -5,12 +5,14 @@ import json
 import pytest
 
 from db.engine import connecting
+from migration import in_chunks
 from migration.cut_over import cut_over
 from migration.failures import ConnectionLost
 from migration.in_chunks import LegacyColumnsGone, NotPrepared, Selection, all_items
 from migration.status import read_status
+from migration.take_back import take_back
 from migration.verify import MigrationNotStarted
-from tests.migration.cutting_over import cut, cut_over_items, killed_before, kinds, writes_of
+from tests.migration.cutting_over import cut, cut_over_items, killed_before, kinds, taken_back, writes_of
 from tests.migration.support import at_statements, engine_on, legacy_rows, migrate, verified, whole_database
 from tests.resolvers.shop import insert_batch
 from tests.support import insert_item, psql
@@ -191,6 +193,32 @@ async def test_one_that_is_killed_has_done_nothing_by_halves_and_can_be_done_aga
         assert await cut_over_items(connection) == []
         assert await connection.fetchval("SELECT count(*) FROM stockshift.copy_ledger") == 7
         assert (await cut(captured_items_url)).done == 8
+    assert (await verified(captured_items_url)).passed
+
+
+AUDITED = "INSERT INTO stockshift.audit"
+"""The statement with which a chunk ends."""
+
+
+async def test_one_that_is_killed_in_its_second_chunk_keeps_the_first_and_the_same_again_does_the_rest(
+    captured_items_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_chunks, "CHUNK", 3)
+    chosen = Selection(all_items())
+    first = ["item-Arrived", "item-Ordered", "item-Sold"]
+    async with psql(captured_items_url) as connection:
+        with pytest.raises(ConnectionLost):
+            async with killed_before(captured_items_url, AUDITED, time=2) as engine:
+                await cut_over(engine, chosen, actor="test")
+        assert await cut_over_items(connection) == first
+        assert (await cut(captured_items_url)).done == 4
+        with pytest.raises(ConnectionLost):
+            async with killed_before(captured_items_url, AUDITED, time=2) as engine:
+                await take_back(engine, chosen, actor="test")
+        assert len(await cut_over_items(connection)) == 4
+        assert set(first).isdisjoint(await cut_over_items(connection))
+        assert (await taken_back(captured_items_url)).done == 4
+        assert await connection.fetchval("SELECT count(*) FROM stock_batches") == 7
     assert (await verified(captured_items_url)).passed
 
 

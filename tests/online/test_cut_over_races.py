@@ -17,7 +17,15 @@ from migration.progress import Progress
 from migration.take_back import take_back
 from migration.write_back import set_write_back
 from tests.migration.cutting_over import cut, cut_over_items, kinds, legacy, opening, write_back
-from tests.migration.support import at_statements, engine_on, once_before, until, verified, waits_for_lock
+from tests.migration.support import (
+    DEADLINE_SECONDS,
+    at_statements,
+    engine_on,
+    once_before,
+    until,
+    verified,
+    waits_for_lock,
+)
 from tests.mutations.support import stopping_at_harbour
 from tests.online.support import COPIED, Migrating, migrate_while
 from tests.online.test_races import (
@@ -261,6 +269,44 @@ async def test_an_opening_batch_that_is_being_written_is_taken_back_as_it_become
     await good(half_copied_url)
 
 
+async def test_an_item_that_gets_a_batch_is_taken_back_after_it(half_copied_url: str) -> None:
+    await cut(half_copied_url)
+    async with psql(half_copied_url) as writer, psql(half_copied_url) as watcher:
+        await opening(writer, "mug", quantity=4)
+        async with stopping_at_harbour(half_copied_url):
+            making = asyncio.create_task(first_batch(half_copied_url, "acme-harbour"))
+            await waits_for_lock(watcher)
+            back = CuttingOver(half_copied_url, take_back)
+            await back.waits()
+            assert await cut_over_items(watcher) == ["mug"]
+        assert (await making)["errors"] == []
+        assert (await back.task).refused == {}
+        assert await found(watcher, "mug") == Found(4, 4, 9)
+    await good(half_copied_url)
+
+
+async def test_a_batch_that_is_made_during_the_take_back_waits_for_it_and_is_counted_beside_it(
+    half_copied_url: str,
+) -> None:
+    making = []
+    await cut(half_copied_url)
+    async with psql(half_copied_url) as writer, psql(half_copied_url) as watcher, engine_on(half_copied_url) as engine:
+        await opening(writer, "mug", quantity=4)
+
+        async def make() -> None:
+            making.append(asyncio.create_task(first_batch(half_copied_url)))
+            await waits_for_lock(watcher)
+
+        with once_before(engine, AT_THE_END, make):
+            assert (await take_back(engine, Selection(all_items()), actor="test")).done == 4
+        (payload,) = await asyncio.gather(*making)
+        assert payload["errors"] == []
+        assert await found(watcher, "mug") == Found(4, 4, 9)
+        await writer.execute(SALE)
+        assert await found(watcher, "mug") == Found(1, 1, 6)
+    await good(half_copied_url)
+
+
 async def test_a_take_back_that_waits_too_long_says_so(half_copied_url: str) -> None:
     await cut(half_copied_url)
     async with psql(half_copied_url) as writer, writer.transaction(), engine_on(half_copied_url) as engine:
@@ -340,19 +386,54 @@ async def test_items_of_one_statement_are_locked_in_the_order_of_their_ids(writt
 
 
 @pytest.mark.parametrize(
-    "statement", ["DELETE FROM items WHERE id = 'mug'", "UPDATE items SET id = 'm' WHERE id = 'mug'"]
+    ("item", "statement"),
+    [
+        ("mug", "DELETE FROM items WHERE id = 'mug'"),
+        ("mug", "UPDATE items SET id = 'm' WHERE id = 'mug'"),
+        ("copied", SALE.replace("mug", "copied")),
+    ],
 )
-async def test_of_a_deadlock_with_the_shop_the_shop_never_hears(written_back_url: str, statement: str) -> None:
+async def test_of_a_deadlock_with_the_shop_the_shop_never_hears(
+    written_back_url: str, item: str, statement: str
+) -> None:
+    """The shop goes from the item to its batches, also when it sells what is not cut over; the writer the other way."""
     async with psql(written_back_url) as shop, psql(written_back_url) as writer, psql(written_back_url) as watcher:
+        batch: str = await watcher.fetchval("SELECT batch_id FROM stockshift.copy_ledger WHERE item_id = $1", item)
         transaction = writer.transaction()
         await transaction.start()
-        await writer.execute("SELECT FROM stock_batches WHERE id = 'mug-1' FOR UPDATE")
+        await writer.execute("SELECT FROM stock_batches WHERE id = $1 FOR UPDATE", batch)
         shops = asyncio.create_task(shop.execute(statement))
         await waits_for_lock(watcher)
         with pytest.raises(asyncpg.SerializationError, match="try again"):
-            await add(writer, "mug-1")
+            await asyncio.wait_for(add(writer, batch), DEADLINE_SECONDS)
         await transaction.rollback()
         assert await shops in ("DELETE 1", "UPDATE 1")
+    await good(written_back_url)
+
+
+async def test_of_two_writers_who_go_through_items_in_opposite_order_one_is_told_to_try_again(
+    written_back_url: str,
+) -> None:
+    """Before PostgreSQL notices, who might take either; and what the other wrote is all counted."""
+
+    async def write(first: str, second: str, met: asyncio.Barrier) -> bool:
+        async with psql(written_back_url) as connection:
+            try:
+                async with connection.transaction():
+                    await add(connection, first)
+                    await met.wait()
+                    await add(connection, second)
+            except asyncpg.SerializationError:
+                return False
+            return True
+
+    met = asyncio.Barrier(2)
+    both = asyncio.gather(write("mug-1", "pot-1", met), write("pot-2", "mug-2", met))
+    done = await asyncio.wait_for(both, DEADLINE_SECONDS)
+    assert not all(done)
+    async with psql(written_back_url) as watcher:
+        for item_id in ("mug", "pot"):
+            assert (await legacy(watcher, item_id))[0] == 12 + sum(done) == (await found(watcher, item_id)).batches
     await good(written_back_url)
 
 
