@@ -16,10 +16,11 @@ from db.shape import load_shape
 from migration import audit
 from migration.archive import Archive, begin_archive, contracted, move, referred, require_name, rolled_back
 from migration.capture import TRIGGERS, WRITE_BACK_TRIGGERS
-from migration.draft import Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
+from migration.draft import SCHEMA, Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
 from migration.exclusively import Actor, exclusively
 from migration.expand import existing
 from migration.failures import explained
+from migration.fold import Folds, catch_up_folds, draft_folds, make_folds
 from migration.locks import EVERYBODY_WAITS
 from migration.quiet import shop_triggers_off
 from migration.run import unfinished_run
@@ -138,7 +139,7 @@ async def roll_back(engine: AsyncEngine, actor: Actor, *, confirm: str, fold: bo
         return [ITEMS, BATCHES, *await referred(connection, BATCHES), *[table.fullname for table in MOVED]]
 
     async def work(connection: AsyncConnection) -> tuple[Archive, int]:
-        return await _Rollback(actor.name, fold, draft).carry_out(connection)
+        return await _Rollback(actor.name, draft, folds).carry_out(connection)
 
     async with explained(engine, EVERYBODY_WAITS):
         async with connecting(engine) as connection, connection.begin():
@@ -146,6 +147,7 @@ async def roll_back(engine: AsyncEngine, actor: Actor, *, confirm: str, fold: bo
         async with drafting(engine, actor) as lease:
             async with one_draft_snapshot(engine, actor, [ITEMS]) as connection:
                 draft = await make_draft(connection, ITEMS, "item", await _kept_columns(connection), key="id")
+                folds = await draft_folds(connection) if fold else None
             archive, folded = await exclusively(engine, actor, "rollback", wanted, work, held=lease)
     async with explained(engine, kept="it is rolled back"), connecting(engine) as connection, connection.begin():
         stays = _stays(not archive.details["batches_stay"], not archive.details["flag_stays"])
@@ -190,8 +192,8 @@ class _Rollback:
     """In a transaction that has all the tables to itself."""
 
     actor: str
-    fold: bool
     draft: Draft
+    folds: Folds | None
     place: str = field(init=False)
 
     async def carry_out(self, connection: AsyncConnection) -> tuple[Archive, int]:
@@ -223,7 +225,7 @@ class _Rollback:
             items=f"{self.place}.item", ledger=f"{self.place}.copy_ledger", batches=f"{self.place}.stock_batches"
         )
         await connection.exec_driver_sql(f"CREATE VIEW {self.place}.only_in_batches AS {view}")
-        folded = await self._fold(connection) if self.fold else 0
+        folded = await make_folds(connection, self.place) if self.folds else 0
         await audit.record(connection, "ROLLED_BACK", self.actor, archive=self.place, folded=folded, **stays)
         return archive, folded
 
@@ -235,7 +237,10 @@ class _Rollback:
         await connection.execute(MARK_RUNS, {"place": self.place})
 
     async def _keep_items(self, connection: AsyncConnection) -> None:
-        await catch_up(connection, self.draft)
+        since = await catch_up(connection, self.draft)
+        if self.folds:
+            await catch_up_folds(connection, self.folds, since.keys)
+            await connection.exec_driver_sql(f"ALTER TABLE {SCHEMA}.fold SET SCHEMA {self.place}")
         await take_drafts(connection, self.place, self.draft)
         if f'"{FLAG}"' not in self.draft.columns:
             await connection.exec_driver_sql(f'ALTER TABLE {self.place}.item ADD COLUMN "{FLAG}" boolean')
@@ -261,22 +266,3 @@ class _Rollback:
         async with shop_triggers_off(connection, BATCHES):
             ours = OURS.format(place=self.place, batches=BATCHES)
             await connection.exec_driver_sql(f"DELETE FROM {BATCHES} WHERE id IN ({ours})")
-
-    async def _fold(self, connection: AsyncConnection) -> int:
-        """Each with what was there before and is there since. A sum that the column cannot hold is left as it was."""
-        await connection.exec_driver_sql(
-            f"CREATE TABLE {self.place}.fold (item_id text PRIMARY KEY, before integer, after integer NOT NULL)"
-        )
-        await connection.exec_driver_sql(
-            f"""
-            INSERT INTO {self.place}.fold
-            SELECT f.item_id, i."quantityInStock", f.batches FROM {self.place}.only_in_batches f
-            JOIN {ITEMS} i ON i.id = f.item_id
-            WHERE f.batches <> f.legacy AND f.batches BETWEEN -2147483648 AND 2147483647
-            """
-        )
-        async with shop_triggers_off(connection, ITEMS):
-            done = await connection.exec_driver_sql(
-                f'UPDATE {ITEMS} i SET "quantityInStock" = f.after FROM {self.place}.fold f WHERE f.item_id = i.id'
-            )
-        return done.rowcount

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -386,6 +387,42 @@ async def test_what_was_sold_of_a_folded_item_is_sold_after_undo(migrated_url: s
         assert await shop.fetchval("""SELECT "quantityInStock" FROM items WHERE id = 'item-Arrived'""") == 7
         total = """SELECT sum(quantity)::int FROM stock_batches WHERE "itemId" = 'item-Arrived'"""
         assert await shop.fetchval(total) == 12
+
+
+LATER = {
+    "sold": "UPDATE items SET \"quantityInStock\" = 9 WHERE id = 'item-Ordered'",
+    "counted": "UPDATE items SET \"quantityInStock\" = 3 WHERE id = 'item-Sold'",
+    "received": "UPDATE stock_batches SET quantity = quantity + 7 WHERE \"itemId\" = 'item-ToOrder'",
+    "gone": "DELETE FROM stock_batches WHERE id = 'received'",
+    "moved": "UPDATE stock_batches SET \"itemId\" = 'item-ToOrder' WHERE id = 'received'",
+    "deleted": "DELETE FROM items WHERE id = 'item-globex'",
+    "copied and gone": "INSERT INTO stockshift.copy_ledger (item_id, batch_id, original)"
+    " VALUES ('uncopied', 'none', 'null')",
+}
+
+
+@pytest.mark.parametrize("late", LATER)
+async def test_what_is_written_before_the_lock_is_had_is_folded_as_it_is_then(
+    two_urls: tuple[str, str], late: str
+) -> None:
+    async def made_by(url: str, *, before: bool) -> list[object]:
+        async with psql(url) as shop, engine_on(url) as engine:
+            await insert_item(shop, "uncopied")
+            if before:
+                await shop.execute(LATER[late])
+
+            async def write() -> None:
+                if not before:
+                    await shop.execute(LATER[late])
+
+            with once_before(engine, "IN ACCESS EXCLUSIVE", write):
+                done = await roll_back(engine, ACTOR, confirm=await name_of(url), fold=True)
+            folds = await shop.fetch(f"SELECT * FROM {done.archive}.fold ORDER BY item_id")
+            assert len(folds) == done.folded
+            quantities = await shop.fetch('SELECT id, "quantityInStock" FROM items ORDER BY id')
+            return [replace(done, database=""), *folds, *quantities]
+
+    assert await made_by(two_urls[0], before=False) == await made_by(two_urls[1], before=True)
 
 
 # Again, and what was there before us
