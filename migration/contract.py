@@ -29,6 +29,12 @@ COLUMNS = text(
     SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS required,
            pg_get_expr(f.adbin, f.adrelid) AS "default",
            quote_literal(col_description(a.attrelid, a.attnum)) AS comment,
+           ARRAY(
+               SELECT format('GRANT %s (%I) ON public.items TO %s%s', g.privilege_type, a.attname,
+                   CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+                   CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+               FROM aclexplode(a.attacl) AS g ORDER BY 1
+           ) AS grants,
            CASE WHEN a.attcollation <> t.typcollation
                THEN (SELECT format('%I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation c
                      JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation)

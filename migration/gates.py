@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import tables
 from db.errors import StockshiftError
 from db.shape import Shape, load_shape
-from migration.archive import contracted, rolled_back
+from migration.archive import contracted, latest_archive, rolled_back
 from migration.capture import is_capturing
 
 LEGACY = tuple(tables.COMPARED_COLUMNS.values())
@@ -96,7 +96,9 @@ DEPENDENTS = text(
     LEFT JOIN pg_catalog.pg_attrdef f ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND f.oid = d.objid
     WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = 'public.items'::regclass
       AND a.attname = ANY (:columns)
-      AND d.classid <> 'pg_catalog.pg_constraint'::regclass
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                      WHERE d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid
+                        AND k.conrelid = d.refobjid)
       AND (f.oid IS NULL OR f.adnum <> a.attnum)
       AND NOT (d.classid = 'pg_catalog.pg_class'::regclass
                AND EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indexrelid = d.objid))
@@ -145,6 +147,9 @@ async def _nothing_to_contract(connection: AsyncConnection, shape: Shape) -> str
         return words
     if words := await contracted(connection):
         return words
+    archive = await latest_archive(connection, "CONTRACT")
+    if archive is not None:
+        return f"the undo of the contract of {archive.made_at:%Y-%m-%d %H:%M:%S} UTC did not finish; run it again"
     if not (
         shape.expanded
         and shape.has_columns(tables.items, LEGACY)

@@ -7,26 +7,52 @@ the most, the oldest of these. One transaction, although it writes every item: n
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Text, bindparam, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from db import tables
 from db.engine import connecting
 from db.indexes import ITEM_INDEXES
+from db.shape import load_shape
 from migration import audit
-from migration.archive import Archive, NotArchived, end_archive, latest_archive, require_name
+from migration.archive import Archive, NotArchived, Superseded, end_archive, latest_archive, require_name
 from migration.capture import captured, functions_to_make, triggers_to_put
 from migration.exclusively import Actor, exclusively
 from migration.expand import existing, indexes_to_make
 from migration.failures import explained
 from migration.gates import WHILE_CONTRACTED
+from migration.locks import EVERYBODY_WAITS
 from migration.quiet import shop_triggers_off
 from migration.rollback import BATCHES, ITEMS, LEGACY, QUALIFIED
+from migration.verify import MigrationNotStarted
 
 FROM_BATCHES = {
     "quantityInStock": "LEAST(b.units, 2147483647)",
     "locationId": "b.\"locationId\"",
     "assignedUserId": "b.\"assignedUserId\"",
 }  # fmt: skip
+PUT_BACK = "put_back"
+"""In an archive's details: what was put back, by an undo that has yet to make keys and indexes whole."""
+MADE = text(
+    """
+    SELECT attname::text FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass('public.items') AND NOT attisdropped AND attname = ANY (:names) ORDER BY attnum
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)))
+UNCHECKED = text(
+    """
+    SELECT quote_ident(conname) FROM pg_catalog.pg_constraint
+    WHERE conrelid = to_regclass('public.items') AND NOT convalidated
+    """
+)
+MADE_INDEXES = text(
+    """
+    SELECT c.relname::text AS name, x.indisvalid AS valid
+    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+    WHERE x.indrelid = to_regclass('public.items')
+    """
+)
 MISSING = {"costPerUnitUSD": "0"}
 """What stands in a column that may not be NULL and has no default, for an item without a batch."""
 OURS = {str(index.name) for index in ITEM_INDEXES.values()}
@@ -44,9 +70,10 @@ class Restored:
 
 
 async def undo_contract(engine: AsyncEngine, actor: Actor, *, confirm: str) -> Restored:
-    """Raises ConfirmationMismatch, NotArchived, and what `exclusively` does.
+    """Raises ConfirmationMismatch, NotArchived, Superseded, and what `exclusively` does.
 
-    Keys are checked and indexes made after the commit, which keeps nobody waiting.
+    Keys are checked and indexes made after the commit, which keeps nobody waiting. One that ended in between goes on
+    there when it is run again.
     """
 
     async def wanted(connection: AsyncConnection) -> list[str]:
@@ -54,16 +81,20 @@ async def undo_contract(engine: AsyncEngine, actor: Actor, *, confirm: str) -> R
         archive = await _latest(connection)
         return [ITEMS, BATCHES, *archive.details["referred"]]
 
-    archives: list[Archive] = []
-
     async def work(connection: AsyncConnection) -> Restored:
-        archive = await _latest(connection)
-        archives[:] = [archive]
-        return await _put_back(connection, archive, actor.name)
+        return await _put_back(connection, await _latest(connection), actor.name)
 
-    done = await exclusively(engine, actor, "undo", wanted, work)
-    async with explained(engine, kept="what was put back stays; make what is missing by hand"):
-        await _finish(engine, archives[0].details)
+    async with explained(engine), connecting(engine) as connection, connection.begin():
+        if not (await load_shape(connection)).expanded:
+            raise MigrationNotStarted
+        await require_name(connection, confirm)
+        archive = await _latest(connection)
+    if PUT_BACK in archive.details:
+        done = Restored(**archive.details[PUT_BACK])
+    else:
+        done = await exclusively(engine, actor, "undo", wanted, work)
+    async with explained(engine, EVERYBODY_WAITS, kept="the columns are back; run it again when that is mended"):
+        await _finish(engine, archive, actor.name)
     return done
 
 
@@ -71,6 +102,10 @@ async def _latest(connection: AsyncConnection) -> Archive:
     archive = await latest_archive(connection, "CONTRACT")
     if archive is None:
         raise NotArchived("no contract of this database is to be undone; see `stockshift status`")
+    names = [column["name"] for column in archive.details["columns"]]
+    made = list((await connection.execute(MADE, {"names": names})).scalars())
+    if made and PUT_BACK not in archive.details:
+        raise Superseded(f"column {made[0]!r} of items was made anew since the contract; rename or drop it first")
     return archive
 
 
@@ -89,7 +124,10 @@ async def _put_back(connection: AsyncConnection, archive: Archive, actor: str) -
         restored = await connection.exec_driver_sql(f"UPDATE {ITEMS} i SET {values} FROM {kept} k WHERE k.id = i.id")
     for column in columns:
         if column["required"]:
+            await _require_value(connection, column["name"])
             await connection.exec_driver_sql(f'ALTER TABLE {ITEMS} ALTER COLUMN "{column["name"]}" SET NOT NULL')
+        for grant in column["grants"]:
+            await connection.exec_driver_sql(grant)
     for key in archive.details["keys"]:
         later = " NOT VALID" if key["kind"] in "fc" else ""
         described = key["described"].removesuffix(" NOT VALID")
@@ -103,10 +141,22 @@ async def _put_back(connection: AsyncConnection, archive: Archive, actor: str) -
     rows: int = (await connection.execute(text(f"SELECT count(*) FROM {kept}"))).scalar_one()
     if not rows:
         await connection.exec_driver_sql(f"DROP TABLE {kept}")
-    left = await end_archive(connection, archive, actor)
-    done = Restored(restored.rowcount, made.rowcount, rows, archive.place if left else None)
+    done = Restored(restored.rowcount, made.rowcount, rows, archive.place if rows else None)
+    details = {**archive.details, PUT_BACK: vars(done)}
+    await connection.execute(update(tables.archive).where(tables.archive.c.id == archive.id).values(details=details))
     await audit.record(connection, "CONTRACT_UNDONE", actor, **vars(done))
     return done
+
+
+async def _require_value(connection: AsyncConnection, name: str) -> None:
+    """Raises Superseded: one that was made since has none, nor has its batch, and it may not be without."""
+    query = f'SELECT id FROM {ITEMS} WHERE "{name}" IS NULL ORDER BY id LIMIT 1'
+    item_id = await connection.scalar(text(query))
+    if item_id is not None:
+        raise Superseded(
+            f"item {item_id!r} would have no {name!r}, which may not be NULL: it was made since, or what it named "
+            "was deleted; give it a batch that has one, or delete the item"
+        )
 
 
 def _described(column: dict[str, Any]) -> str:
@@ -160,14 +210,24 @@ WHERE NOT EXISTS (SELECT FROM {kept} k WHERE k.id = i.id)
 """
 
 
-async def _finish(engine: AsyncEngine, details: dict[str, Any]) -> None:
+async def _finish(engine: AsyncEngine, archive: Archive, actor: str) -> None:
+    """Makes what is still missing, each in a transaction of its own, and then closes the archive."""
     async with connecting(engine) as connection:
         there = await existing(connection)
-    steps = [f"ALTER TABLE {ITEMS} VALIDATE CONSTRAINT {key['name']}" for key in details["keys"] if key["kind"] in "fc"]
-    shops = [index["described"] for index in details["indexes"] if index["name"] not in OURS]
-    steps += [described.replace(" INDEX ", " INDEX CONCURRENTLY ", 1) for described in shops]
+        loose = frozenset((await connection.execute(UNCHECKED)).scalars())
+        made = {row.name: row.valid for row in await connection.execute(MADE_INDEXES)}
+    keys = [key for key in archive.details["keys"] if not key["described"].endswith(" NOT VALID")]
+    steps = [f"ALTER TABLE {ITEMS} VALIDATE CONSTRAINT {key['name']}" for key in keys if key["name"] in loose]
+    for index in archive.details["indexes"]:
+        if index["name"] in OURS or made.get(index["name"]):
+            continue
+        if index["name"] in made:
+            steps.append(f'DROP INDEX CONCURRENTLY public."{index["name"]}"')
+        steps.append(index["described"].replace(" INDEX ", " INDEX CONCURRENTLY ", 1))
     steps += [step.sql for step in indexes_to_make(there, ITEM_INDEXES, concurrently=True)]
     for sql in steps:
         async with connecting(engine) as connection:
             autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
             await autocommit.exec_driver_sql(sql)
+    async with connecting(engine) as connection, connection.begin():
+        await end_archive(connection, archive, actor)

@@ -4,11 +4,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy.util import await_only
 
-from migration.archive import ConfirmationMismatch, NotArchived
+from migration.archive import ConfirmationMismatch, NotArchived, Superseded
 from migration.contract import Contracted, contract
 from migration.draft import SCHEMA
 from migration.exclusively import Actor
+from migration.failures import ConnectionLost
 from migration.gates import Gate, GateClosed, gates
 from migration.plan import make_plan
 from migration.read_source import set_read_source
@@ -18,7 +20,7 @@ from migration.verify import MigrationNotStarted
 from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
 from tests.graphql_client import client_of
 from tests.migration.cutting_over import cut, taken_back, write_back
-from tests.migration.support import engine_on, migrate, once_before, structure, verified
+from tests.migration.support import at_statements, engine_on, migrate, once_before, structure, verified
 from tests.migration.test_rollback import kept, name_of, phase, rolled_back, without_flag
 from tests.resolvers.shop import ITEM, fill_stock, insert_batch
 from tests.support import Connection, insert_item, psql
@@ -50,6 +52,11 @@ async def fill_ready(connection: Connection, url: str) -> None:
     await insert_batch(connection, "mug-3", "mug", quantity=7, costPerUnitUSD=2.0, locationId=None)
     await connection.execute("""DELETE FROM stock_batches WHERE "itemId" = 'vase'""")
     await insert_item(connection, "nothing", quantityInStock=0, locationId=None)
+    await open_gates(connection, url)
+
+
+async def open_gates(connection: Connection, url: str) -> None:
+    """Everything was cut over, verified and rehearsed, in time."""
     await cut(url)
     await connection.execute(
         f"UPDATE stockshift.verification SET started_at = {A_WEEK_AGO}, finished_at = {A_WEEK_AGO}"
@@ -134,6 +141,11 @@ async def take_back(shop: Connection, url: str) -> None:
     await taken_back(url, "pot")
 
 
+async def refer_to_an_order_number(shop: Connection, url: str) -> None:
+    await shop.execute('ALTER TABLE items ADD UNIQUE ("orderNumber")')
+    await shop.execute('CREATE TABLE orders (number text CONSTRAINT ordered REFERENCES items ("orderNumber"))')
+
+
 async def make_a_view(shop: Connection, url: str) -> None:
     await shop.execute('CREATE VIEW stock AS SELECT id, "quantityInStock" FROM items')
 
@@ -169,6 +181,7 @@ async def switch_a_trigger_off(shop: Connection, url: str) -> None:
         (read_legacy, "reads from batches", "read-source auto"),
         (write_back_on, "write-back off", "write-back off"),
         (make_a_view, "no dependents", "view stock"),
+        (refer_to_an_order_number, "no dependents", "constraint ordered on table orders"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -275,11 +288,7 @@ async def test_what_the_shop_made_and_deleted_meanwhile(ready_url: str) -> None:
     await contracted(ready_url)
     async with psql(ready_url) as shop, client_of(ready_url) as client:
         for item_id in ("new", "empty"):
-            await shop.execute(
-                'INSERT INTO items (id, name, "sellingPriceSRD", "updatedAt", "companyId")'
-                " VALUES ($1, $1, 1, now(), 'acme')",
-                item_id,
-            )
+            await shop.execute(MADE_SINCE, item_id)
         await shop.execute("DELETE FROM items WHERE id = 'pot'")
         for quantity, cost in ((4, 1.5), (6, 2.5)):
             made = await client.ask(
@@ -307,6 +316,87 @@ async def test_what_the_shop_made_and_deleted_meanwhile(ready_url: str) -> None:
         assert await shop.fetchval("SELECT id FROM stockshift_archive_1.legacy") == "pot"
         report = await verified(ready_url)
         assert [check.name for check in report.checks if not check.passed] == []
+
+
+MADE_SINCE = """
+INSERT INTO items (id, name, "sellingPriceSRD", "updatedAt", "companyId") VALUES ($1, $1, 1, now(), 'acme')
+"""
+FIRST_BATCH = 'itemId: "new", quantity: 1, costPerUnitUSD: 1, status: Ordered'
+
+
+async def test_grants_and_keys_that_were_not_checked_are_as_they_were(ready_url: str) -> None:
+    role = f"reader_{await name_of(ready_url)}"
+    grants = (
+        "SELECT attname::text, attacl::text FROM pg_attribute WHERE attrelid = 'items'::regclass AND attacl <> '{}'"
+    )
+    loose = "SELECT conname::text FROM pg_constraint WHERE NOT convalidated"
+    async with psql(ready_url) as shop:
+        await shop.execute(f'CREATE ROLE "{role}"')
+        try:
+            await shop.execute(f'GRANT SELECT (notes), UPDATE (notes) ON items TO "{role}" WITH GRANT OPTION')
+            await shop.execute("GRANT SELECT (status) ON items TO PUBLIC")
+            await shop.execute('ALTER TABLE items ADD CONSTRAINT dear CHECK ("costPerUnitUSD" > 1000) NOT VALID')
+            before = sorted(await shop.fetch(grants)), await shop.fetch(loose)
+            await contracted(ready_url)
+            await restored(ready_url)
+            assert (sorted(await shop.fetch(grants)), await shop.fetch(loose)) == before
+        finally:
+            await shop.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
+
+
+async def test_an_undo_that_would_leave_a_required_column_empty_names_the_item(ready_url: str) -> None:
+    async with psql(ready_url) as shop, client_of(ready_url) as client:
+        await shop.execute("ALTER TABLE items ALTER status DROP DEFAULT")
+        await contracted(ready_url)
+        await shop.execute(MADE_SINCE, "new")
+        with pytest.raises(Superseded, match="item 'new' would have no 'status'"):
+            await restored(ready_url)
+        assert await phase(ready_url) == "CONTRACTED"
+        await client.ask(f"mutation {{ createBatch(input: {{ {FIRST_BATCH} }}) {{ errors {{ message }} }} }}")
+        assert (await restored(ready_url)).made_since == 1
+
+
+async def test_an_undo_is_refused_where_the_shop_made_a_column_of_the_name(ready_url: str) -> None:
+    async with psql(ready_url) as shop:
+        await contracted(ready_url)
+        await shop.execute("ALTER TABLE items ADD notes integer")
+        with pytest.raises(Superseded, match="'notes' of items was made anew"):
+            await restored(ready_url)
+
+
+async def test_an_undo_that_was_killed_before_its_indexes_were_made_is_finished_when_it_is_run_again(
+    ready_url: str,
+) -> None:
+    """Until then there is no second contract, which would not know of them."""
+    async with psql(ready_url) as shop:
+        looked = in_any_order(await structure(shop))
+        await contracted(ready_url)
+        for words in (
+            "VALIDATE CONSTRAINT",
+            "CREATE INDEX CONCURRENTLY items_by_state",
+            "UPDATE stockshift.archive SET undone",
+        ):
+            async with engine_on(ready_url) as engine:
+
+                def kill(statement: str, cursor: Any, words: str = words) -> None:
+                    if words in statement:
+                        pid = cursor._connection.get_server_pid()  # noqa: SLF001 - the driver's own
+                        assert await_only(shop.fetchval("SELECT pg_terminate_backend($1, 5000)", pid))
+
+                with at_statements(engine, kill), pytest.raises(ConnectionLost):
+                    await undo_contract(engine, ACTOR, confirm=await name_of(ready_url))
+            assert "did not finish" in (await closed(ready_url))["migrated"]
+            if "INDEX" in words:  # as one is found that was being made when the server went down
+                await shop.execute("CREATE INDEX items_by_state ON items (name)")
+                await shop.execute(
+                    "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'items_by_state'::regclass"
+                )
+        assert (await restored(ready_url)) == Restored(5, 0, 0, None)
+        assert in_any_order(await structure(shop)) == looked
+        assert await shop.fetchval("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == 0
+        assert await closed(ready_url) == {}
+        with pytest.raises(NotArchived):
+            await restored(ready_url)
 
 
 # After it
