@@ -15,7 +15,7 @@ from migration.options import Options
 from migration.progress import Progress
 from migration.restore import NotProven, NotRestored
 from tests.conftest import administer, database_on
-from tests.migration.backups import backed_up, restored, rewritten
+from tests.migration.backups import backed_up, fake_program, restored, rewritten
 from tests.migration.support import (
     engine_on,
     migrate,
@@ -203,6 +203,23 @@ async def test_a_restore_that_is_killed_half_way_leaves_the_database_empty_and_c
         await restored(empty_database_url, made, progress=kill)
     await is_empty(empty_database_url)
     await restored(empty_database_url, made)
+
+
+async def test_a_secret_is_in_no_argument_of_pg_restore_and_in_no_error(
+    made: Path, empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'echo "$@" > {tmp_path}/arguments; cat > {tmp_path}/fed; echo "pg_restore: error: no" >&2; exit 1'
+    fake_program(tmp_path, "pg_restore", f"{read_manifest(made).dump_major}.99", script)
+    monkeypatch.setenv("PG_BINDIR", str(tmp_path))
+    url = empty_database_url.replace("postgres@", "postgres:hunter2@")
+    assert "hunter2@" in url
+    with pytest.raises(pg_tools.ToolFailed, match=r"failed \(no\); nothing was kept") as caught:
+        await restored(url, made)
+    assert "hunter2" not in str(caught.value)
+    arguments = (tmp_path / "arguments").read_text()
+    assert "--single-transaction" in arguments
+    assert "hunter2" not in arguments
+    assert (tmp_path / "fed").read_bytes() == (made / DUMP).read_bytes()
 
 
 async def test_what_is_not_as_the_manifest_says_is_named(backup: Path, empty_database_url: str) -> None:
