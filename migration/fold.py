@@ -68,8 +68,6 @@ async def catch_up_folds(connection: AsyncConnection, folds: Folds, items: list[
         await connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.fold")
         whole = DIFFERING.format(stock=f"({STOCK.format(among='')})", among="")
         await connection.exec_driver_sql(f"INSERT INTO {SCHEMA}.fold {whole}")
-    gone = f"DELETE FROM {SCHEMA}.fold f WHERE NOT EXISTS (SELECT FROM {ITEMS} i WHERE i.id = f.item_id)"
-    await connection.exec_driver_sql(gone)
 
 
 async def make_folds(connection: AsyncConnection, place: str) -> int:
@@ -78,4 +76,8 @@ async def make_folds(connection: AsyncConnection, place: str) -> int:
         done = await connection.exec_driver_sql(
             f'UPDATE {ITEMS} i SET "quantityInStock" = f.after FROM {place}.fold f WHERE f.item_id = i.id'
         )
+    count = await connection.scalar(text(f"SELECT count(*) FROM {place}.fold"))
+    if done.rowcount != count:  # an item was deleted since
+        gone = f"DELETE FROM {place}.fold f WHERE NOT EXISTS (SELECT FROM {ITEMS} i WHERE i.id = f.item_id)"
+        await connection.exec_driver_sql(gone)
     return done.rowcount

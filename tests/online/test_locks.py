@@ -27,7 +27,7 @@ UNITS = 'SELECT "quantityInStock" FROM items WHERE id = $1'
 # Whoever waits for a lock of a migration's, or behind one that it waits for; and what a migration waits for.
 BEHIND_US = """
 SELECT a.pid, a.application_name, a.query FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.wait_event_type = 'Lock'
+WHERE a.datname = current_database() AND a.wait_event_type = 'Lock' AND a.application_name <> $1
   AND EXISTS (SELECT FROM unnest(pg_blocking_pids(a.pid)) AS b (pid) JOIN pg_stat_activity o USING (pid)
               WHERE o.application_name = $1)
 UNION ALL
@@ -96,17 +96,17 @@ async def reading(url: str) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def writing(url: str) -> AsyncIterator[Connection]:
+async def writing(url: str, sale: str = SALE) -> AsyncIterator[Connection]:
     """A transaction that has written an item, and is not over."""
     async with psql(url, application_name="a long writer") as writer, writer.transaction():
-        await writer.execute(SALE, "item-01")
+        await writer.execute(sale, "item-01")
         yield writer
 
 
-async def sell_on(shop: Connection, times: int = 20) -> None:
+async def sell_on(shop: Connection, sale: str = SALE) -> None:
     """As others do meanwhile: each is served before anybody who waits for the table."""
-    for _ in range(times):
-        await shop.execute(SALE, "item-02")
+    for _ in range(20):
+        await shop.execute(sale, "item-02")
 
 
 async def test_nobody_queues_behind_a_migration_that_waits_for_a_reader_and_a_writer(quiet_url: str) -> None:

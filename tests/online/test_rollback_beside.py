@@ -1,26 +1,45 @@
-"""A rollback and its undo beside a shop that goes on: nobody queues behind them; killed anywhere they did nothing."""
+"""Rollback, contract and their undos beside a shop that goes on: nobody queues behind them, and killed they did nothing
+or all."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from sqlalchemy.util import await_only
 
+from migration.archive import NotArchived
+from migration.contract import contract
+from migration.draft import SCHEMA
 from migration.exclusively import Actor
 from migration.failures import ConnectionLost
 from migration.locks import LockNotHad
 from migration.progress import Progress
 from migration.rollback import roll_back
+from migration.undo_contract import undo_contract
 from migration.undo_rollback import undo_rollback
 from tests.graphql_client import client_of
 from tests.migration.support import at_statements, engine_on, migrate, structure, until
+from tests.migration.test_contract import closed, contracted, open_gates, restored
 from tests.migration.test_rollback import kept, name_of, rolled_back, undone, without_flag
-from tests.online.test_locks import APPLICATION, BEHIND_US, reading, sell_on, writing
+from tests.online.test_locks import APPLICATION, BEHIND_US, SALE, reading, sell_on, writing
 from tests.support import psql
 
-ACTS: dict[str, Callable[..., Awaitable[Any]]] = {"rollback": roll_back, "undo": undo_rollback}
+HAS_NOTES = "SELECT FROM information_schema.columns WHERE table_name = 'items' AND column_name = 'notes'"
+ACTS: dict[str, Callable[..., Awaitable[Any]]] = {
+    "rollback": roll_back,
+    "undo": undo_rollback,
+    "contract": contract,
+    "undo contract": undo_contract,
+}
+OVER = {
+    "rollback": "SELECT to_regclass('stockshift.copy_ledger') IS NULL",
+    "undo": "SELECT to_regclass('stockshift.copy_ledger') IS NOT NULL",
+    "contract": f"SELECT NOT EXISTS ({HAS_NOTES})",
+    "undo contract": f"SELECT EXISTS ({HAS_NOTES})",
+}
+"""Whether its one transaction was committed."""
 STRIDE = 4
 
 
@@ -34,6 +53,16 @@ def shop_url(quiet_url: str) -> str:
 async def ready_for(act: str, url: str) -> None:
     if act == "undo":
         await rolled_back(url)
+    if "contract" in act:
+        async with psql(url) as connection:
+            await open_gates(connection, url)
+    if act == "undo contract":
+        await contracted(url)
+
+
+def sale(act: str) -> str:
+    """Once all is cut over, nobody writes legacy columns any more."""
+    return SALE.replace("quantityInStock", "sellingPriceSRD") if "contract" in act else SALE
 
 
 @asynccontextmanager
@@ -73,14 +102,14 @@ async def test_nobody_queues_behind_it_while_it_waits_for_a_reader_and_a_writer(
                 await until(said, f"it has waited {times} times for {words}")
 
             async with reading(shop_url):
-                async with writing(shop_url):
+                async with writing(shop_url, sale(act)):
                     await waits_for("a long writer")
-                    await sell_on(shop)
+                    await sell_on(shop, sale(act))
                 await waits_for("a long reader")
-                await sell_on(shop)
+                await sell_on(shop, sale(act))
             await task
-        quantity = await shop.fetchval("""SELECT "quantityInStock" FROM items WHERE id = 'item-02'""")
-        assert quantity == -40
+        written = '"sellingPriceSRD" - 250' if "contract" in act else '"quantityInStock"'
+        assert await shop.fetchval(f"SELECT {written} FROM items WHERE id = 'item-02'") == -40
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -118,16 +147,22 @@ async def test_killed_before_any_statement_it_did_nothing_and_can_be_run_again(s
                     pass
                 else:
                     break
-            there = await shop.fetchval("SELECT to_regclass('stockshift.copy_ledger') IS NOT NULL")
-            if there is (act == "undo"):
-                break  # its one transaction is over
+            assert await shop.fetchval("SELECT count(*) FROM stockshift.driver") == 0
+            assert await shop.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA)
+            if await shop.fetchval(OVER[act]):
+                break
             assert await structure(shop) == before
             assert await shop.fetch("SELECT * FROM items ORDER BY id") == rows
-            assert await shop.fetchval("SELECT count(*) FROM stockshift.driver") == 0
         assert point > 5 * STRIDE
     if act == "rollback":
         await undone(shop_url)
         assert (await migrate(shop_url)).copied == 0
+    if act == "contract":
+        assert (await restored(shop_url)).restored == 30
+    if act == "undo contract":
+        with suppress(NotArchived):  # but if it was killed after the commit, this makes what is missing
+            await restored(shop_url)
+        assert await closed(shop_url) == {}
 
 
 async def test_an_undo_that_was_killed_before_its_keys_were_checked_is_finished_by_migrate(shop_url: str) -> None:
@@ -185,3 +220,26 @@ async def test_a_service_that_was_started_before_goes_on_answering(shop_url: str
         await undone(shop_url)
         await readers
         assert (await client.ask(ITEM))["item"] == before
+
+
+CUT_OVER = '{ item(id: "item-09") { totalQuantity usingBatchSystem statuses legacy { quantityInStock } } }'
+
+
+async def test_a_service_that_was_started_before_goes_on_through_a_contract_and_its_undo(shop_url: str) -> None:
+    """With requests in flight: every answer is the same, but for the legacy stock, which is there or is not."""
+    await ready_for("contract", shop_url)
+    async with client_of(shop_url) as client:
+        before = (await client.ask(CUT_OVER))["item"]
+        assert before["legacy"] == {"quantityInStock": 7}
+
+        async def read(until_gone: bool) -> None:
+            gone = not until_gone
+            while gone is not until_gone:
+                item = (await client.ask(CUT_OVER))["item"]
+                gone = item["legacy"] is None
+                assert item == {**before, "legacy": None if gone else before["legacy"]}
+
+        for act, until_gone in ((contracted, True), (restored, False)):
+            readers = asyncio.gather(*[read(until_gone) for _ in range(4)])
+            await act(shop_url)
+            await readers
