@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from service.database import Database, chosen_database
 from service.endings import Interrupted
 from service.sessions import engine_for, who
 from service.settings import Settings
+from service.whole_file import NotWritable, replacing
 
 SCRATCH = "rehearsal"
 LISTED = 5
@@ -75,15 +75,19 @@ def _contents(manifest: Manifest) -> str:
 def rehearse_backup(settings: Settings, live: str | None, into: str | None, directory: Path) -> int:
     """Restores, migrates and verifies in `into`, or on a server of its own; the live database is only told."""
     read_manifest(directory)
+    report = directory / rehearsing.NAME
+    if not os.access(directory, os.W_OK):
+        raise NotWritable(f"{report} could not be written; rehearse a copy of {directory} in a folder you may write")
     try:
         with _scratch(settings.data, into) as url:
             rehearsal = asyncio.run(_rehearse(url, settings.lock_timeout_ms, directory))
     except KeyboardInterrupt as error:
         left = "what was not finished was undone" if into is None else "the scratch database is as it is now; drop it"
         raise Interrupted(left) from error
-    _keep(rehearsal, directory / rehearsing.NAME)
     _show(rehearsal)
-    click.echo(f"The report is in {terminal.plain(str(directory / rehearsing.NAME))}.")
+    with replacing(report, private=True) as file:
+        file.write(rehearsal.to_json())
+    click.echo(f"The report is in {terminal.plain(str(report))}.")
     click.echo(_told(settings, live, rehearsal))
     if into is not None:
         click.echo("The scratch database is left as it is, for you to look at and to drop.")
@@ -143,14 +147,6 @@ async def _make_empty(server: EmbeddedServer) -> None:
             await connection.execute(text(f"CREATE DATABASE {SCRATCH}"))
     finally:
         await engine.dispose()
-
-
-def _keep(rehearsal: Rehearsal, path: Path) -> None:
-    """For its owner's eyes, as the backup is."""
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=".stockshift-")  # mode 0600
-    with os.fdopen(number, "wb") as file:
-        file.write(rehearsal.to_json())
-    Path(name).replace(path)
 
 
 def _show(rehearsal: Rehearsal) -> None:

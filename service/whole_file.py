@@ -28,13 +28,13 @@ def whole_file(path: str | None) -> Iterator[BinaryIO | None]:
         sys.stdout.buffer.flush()
     else:
         target = Path(path).resolve()  # a link stays, and what it points to is written
-        with _beside(target) if target.is_file() or not target.exists() else _opened(target) as file:
+        with replacing(target) if target.is_file() or not target.exists() else _opened(target) as file:
             yield file
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[BinaryIO]:
-    """Under another name until it is complete."""
+def replacing(target: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """A file that has another name until it is complete. `private`: for its owner's eyes alone. Raises NotWritable."""
     with _told(target):
         number, name = tempfile.mkstemp(dir=target.parent, prefix=".stockshift-")
     partial = Path(name)
@@ -42,7 +42,8 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
         with os.fdopen(number, "wb") as file:
             yield file
         with _told(target):
-            partial.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+            if not private:  # as it was made
+                partial.chmod(target.stat().st_mode if target.exists() else 0o666 & ~_umask())
             partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

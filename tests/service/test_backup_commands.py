@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -254,6 +255,19 @@ def test_what_stands_in_the_way_of_a_migration_is_told_by_its_rehearsal(
     assert done.returncode == 1
     assert re.search(r"^BLOCKED: .*inherit", done.stderr, re.MULTILINE)
     assert "It did not match." in done.stdout.splitlines()
+
+
+def test_where_its_report_cannot_be_kept_a_rehearsal_does_not_begin(backup: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    backup.chmod(0o500)
+    if os.access(backup, os.W_OK):
+        pytest.skip("root may write anywhere: run the tests as an ordinary user too")
+    try:
+        done = stockshift("rehearse", str(backup), env={"STOCKSHIFT_DATA": str(data)})
+    finally:
+        backup.chmod(0o700)
+    assert "rehearsal.json could not be written; rehearse a copy of" in said(done, 2)
+    assert not data.exists()
 
 
 def at_work_in(folder: Path) -> list[str]:
