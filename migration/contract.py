@@ -7,18 +7,20 @@ the columns. Why so: docs/decisions/0017.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from db import tables
 from db.engine import connecting
+from db.shape import load_shape
 from migration import audit
 from migration.archive import begin_archive, referred, require_name
 from migration.capture import TRIGGERS
 from migration.draft import Draft, catch_up, drafting, make_draft, one_draft_snapshot, take_drafts
 from migration.exclusively import Actor, exclusively
 from migration.failures import explained
-from migration.gates import LEGACY, gates, require_open
+from migration.gates import LEGACY, Gate, gates, require_open
 from migration.locks import EVERYBODY_WAITS
 from migration.rollback import ITEMS, QUALIFIED
 
@@ -76,6 +78,30 @@ class Contracted:
 
     items: int
     archive: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The gates, and what would be dropped of items were they open: columns, and indexes and keys that have one."""
+
+    database: str
+    gates: list[Gate]
+    columns: list[str]
+    indexes: list[str]
+    keys: list[str]
+
+
+async def preview(engine: AsyncEngine) -> Preview:
+    """Writes nothing."""
+    async with connecting(engine) as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        async with connection.begin():
+            database: str = (await connection.execute(select(func.current_database()))).scalar_one()
+            found = await gates(connection)
+            if not (await load_shape(connection)).has(tables.items):
+                return Preview(database, found, [], [], [])
+            named = [[row["name"] for row in await _rows(connection, query)] for query in (COLUMNS, INDEXES, KEYS)]
+            return Preview(database, found, *named)
 
 
 async def contract(engine: AsyncEngine, actor: Actor, *, confirm: str) -> Contracted:

@@ -8,7 +8,19 @@ import click
 from service import endings
 
 VERBS = (
-    *("backup", "cut-over", "demo", "migrate", "plan", "read-source", "rehearse", "repair", "restore", "rollback"),
+    *(
+        "backup",
+        "contract",
+        "cut-over",
+        "demo",
+        "migrate",
+        "plan",
+        "read-source",
+        "rehearse",
+        "repair",
+        "restore",
+        "rollback",
+    ),
     *("schema", "serve", "status", "take-back", "token", "verify", "write-back"),
 )
 

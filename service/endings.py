@@ -15,7 +15,9 @@ from db.errors import StockshiftError
 from migration.archive import ConfirmationMismatch, NotArchived, Superseded
 from migration.atomic import NotVerified
 from migration.blockers import Blocked
+from migration.draft import Changed
 from migration.failures import Refused
+from migration.gates import GateClosed
 from migration.lease import LeaseLost
 from migration.locks import LockNotHad, MigrationRunning
 from migration.manifest import BadBackup
@@ -38,7 +40,19 @@ class Interrupted(KeyboardInterrupt):
 
 
 REFUSALS = (
-    *(BadBackup, Blocked, Declined, DemoShopExists, LeaseLost, LockNotHad, MigrationRunning, NoRun, NotProven),
+    *(
+        BadBackup,
+        Blocked,
+        Changed,
+        Declined,
+        DemoShopExists,
+        GateClosed,
+        LeaseLost,
+        LockNotHad,
+        MigrationRunning,
+        NoRun,
+        NotProven,
+    ),
     *(NoDrift, NotRepaired, NotRestored, NotVerified, Refused),
     *(AlreadyRolledBack, ConfirmationMismatch, Contracted, NotArchived, Superseded),
 )

@@ -198,7 +198,12 @@ def show_status(status: Status, schedule: list[Stage], gates: list[Gate]) -> Non
         click.echo(f"  {stage.state:5} {stage.name:14} {stage.what if stage.state == 'NEXT' else ''}{since}".rstrip())
         for reason in stage.against:
             click.echo(f"        against: {plain(reason)}")
-    click.echo("\nThe gates of contract:")
+    click.echo()
+    show_gates(gates)
+
+
+def show_gates(gates: Iterable[Gate]) -> None:
+    click.echo("The gates of contract:")
     for gate in gates:
         click.echo(f"  {'open' if gate.open else 'CLOSED':6} {gate.name:19} {plain(gate.reason)}")
 
