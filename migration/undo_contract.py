@@ -122,24 +122,28 @@ async def _put_back(connection: AsyncConnection, archive: Archive, actor: str) -
         made = await connection.exec_driver_sql(_from_batches(kept, columns))
         values = ", ".join(f'"{name}" = {_still_there(name)}' for name in LEGACY)
         restored = await connection.exec_driver_sql(f"UPDATE {ITEMS} i SET {values} FROM {kept} k WHERE k.id = i.id")
-    for column in columns:
-        if column["required"]:
-            await _require_value(connection, column["name"])
-            await connection.exec_driver_sql(f'ALTER TABLE {ITEMS} ALTER COLUMN "{column["name"]}" SET NOT NULL')
-        for grant in column["grants"]:
-            await connection.exec_driver_sql(grant)
+    required = [column["name"] for column in columns if column["required"]]
+    for name in required:
+        await _require_value(connection, name)
+    if required:
+        sets = ", ".join(f'ALTER COLUMN "{name}" SET NOT NULL' for name in required)
+        await connection.exec_driver_sql(f"ALTER TABLE {ITEMS} {sets}")
+    for grant in [grant for column in columns for grant in column["grants"]]:
+        await connection.exec_driver_sql(grant)
     for key in archive.details["keys"]:
         later = " NOT VALID" if key["kind"] in "fc" else ""
         described = key["described"].removesuffix(" NOT VALID")
         await connection.exec_driver_sql(f"ALTER TABLE {ITEMS} ADD CONSTRAINT {key['name']} {described}{later}")
-    await connection.execute(text(ENTER_LEDGER.format(kept=kept)))
-    await connection.execute(text(TELL_OF_NEW.format(kept=kept)), {"application": WHILE_CONTRACTED})
+    if made.rowcount:
+        await connection.execute(text(ENTER_LEDGER.format(kept=kept)))
+        await connection.execute(text(TELL_OF_NEW.format(kept=kept)), {"application": WHILE_CONTRACTED})
     there = await captured(connection)
     for step in [*functions_to_make(there), *triggers_to_put(there, ITEMS)]:
         await connection.exec_driver_sql(step.sql)
-    await connection.exec_driver_sql(f"DELETE FROM {kept} k WHERE EXISTS (SELECT FROM {ITEMS} i WHERE i.id = k.id)")
-    rows: int = (await connection.execute(text(f"SELECT count(*) FROM {kept}"))).scalar_one()
-    if not rows:
+    rows: int = archive.details["items"] - restored.rowcount
+    if rows:
+        await connection.exec_driver_sql(f"DELETE FROM {kept} k WHERE EXISTS (SELECT FROM {ITEMS} i WHERE i.id = k.id)")
+    else:
         await connection.exec_driver_sql(f"DROP TABLE {kept}")
     done = Restored(restored.rowcount, made.rowcount, rows, archive.place if rows else None)
     details = {**archive.details, PUT_BACK: vars(done)}
