@@ -395,14 +395,16 @@ $body$;
 -- Write-back (R10): batches changed, so the legacy columns of their items follow, if these are cut over. The items are
 -- locked first, also those that are not, for somebody may be cutting one over; only then it is summed, by a statement of
 -- its own, which sees what whoever had the lock before us has committed. Who has an item's batch and wants the item
--- must not make a deadlock that the shop loses, as when it deletes that item. So nobody waits here for as long as
--- PostgreSQL lets a deadlock be (deadlock_timeout, a second): whom somebody waits for who is at work on items gives up.
+-- must not make a deadlock that the shop loses, as when it deletes that item. So whom somebody waits for who is at work
+-- on items gives up, well within the time that PostgreSQL lets a deadlock be (deadlock_timeout, a second). If that one
+-- waits for a batch already, it may be about to notice, and nobody waits here at all.
 CREATE OR REPLACE FUNCTION stockshift.follow_batches() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     changed text[];
     patience text := current_setting('lock_timeout');
     since timestamptz := clock_timestamp();
+    again boolean := false;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         SELECT array_agg(DISTINCT c."itemId") INTO changed FROM came c;
@@ -424,7 +426,11 @@ BEGIN
     LOOP
         BEGIN
             PERFORM set_config('lock_timeout', '200ms', true);
-            PERFORM FROM public.items i WHERE i.id = ANY (changed) ORDER BY i.id FOR NO KEY UPDATE;
+            IF again THEN
+                PERFORM FROM public.items i WHERE i.id = ANY (changed) ORDER BY i.id FOR NO KEY UPDATE;
+            ELSE
+                PERFORM FROM public.items i WHERE i.id = ANY (changed) ORDER BY i.id FOR NO KEY UPDATE NOWAIT;
+            END IF;
             PERFORM stockshift.write_back(changed);
             PERFORM set_config('lock_timeout', patience, true);
             RETURN NULL;
@@ -435,11 +441,17 @@ BEGIN
             IF EXISTS (
                 SELECT FROM pg_locks waits JOIN pg_locks has ON has.pid = waits.pid
                 WHERE NOT waits.granted AND has.granted AND has.relation = 'public.items'::regclass
-                    AND has.mode <> 'AccessShareLock' AND pg_backend_pid() = ANY (pg_blocking_pids(waits.pid))
+                    AND has.mode <> 'AccessShareLock'
+                    AND (again OR EXISTS (
+                        SELECT FROM pg_locks wants WHERE wants.pid = waits.pid AND wants.locktype = 'tuple'
+                            AND wants.relation = 'public.stock_batches'::regclass
+                    ))
+                    AND pg_backend_pid() = ANY (pg_blocking_pids(waits.pid))
             ) THEN
                 RAISE serialization_failure USING
                     MESSAGE = 'somebody writes the item of this batch, and waits for the batch; try again';
             END IF;
+            again := true;
         END;
     END LOOP;
 END

@@ -6,6 +6,7 @@ writer of a batch waits for the item, and gives up where that would be a deadloc
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
@@ -396,7 +397,10 @@ async def test_items_of_one_statement_are_locked_in_the_order_of_their_ids(writt
 async def test_of_a_deadlock_with_the_shop_the_shop_never_hears(
     written_back_url: str, item: str, statement: str
 ) -> None:
-    """The shop goes from the item to its batches, also when it sells what is not cut over; the writer the other way."""
+    """The shop goes from the item to its batches, also when it sells what is not cut over; the writer the other way.
+
+    Had the writer waited, however short, PostgreSQL would have noticed, and chosen.
+    """
     async with psql(written_back_url) as shop, psql(written_back_url) as writer, psql(written_back_url) as watcher:
         batch: str = await watcher.fetchval("SELECT batch_id FROM stockshift.copy_ledger WHERE item_id = $1", item)
         transaction = writer.transaction()
@@ -404,6 +408,7 @@ async def test_of_a_deadlock_with_the_shop_the_shop_never_hears(
         await writer.execute("SELECT FROM stock_batches WHERE id = $1 FOR UPDATE", batch)
         shops = asyncio.create_task(shop.execute(statement))
         await waits_for_lock(watcher)
+        await writer.execute("SET deadlock_timeout = '1ms'")
         with pytest.raises(asyncpg.SerializationError, match="try again"):
             await asyncio.wait_for(add(writer, batch), DEADLINE_SECONDS)
         await transaction.rollback()
@@ -434,6 +439,38 @@ async def test_of_two_writers_who_go_through_items_in_opposite_order_one_is_told
     async with psql(written_back_url) as watcher:
         for item_id in ("mug", "pot"):
             assert (await legacy(watcher, item_id))[0] == 12 + sum(done) == (await found(watcher, item_id)).batches
+    await good(written_back_url)
+
+
+async def test_a_writer_whom_only_writers_wait_for_may_wait_for_another_item(written_back_url: str) -> None:
+    """That is no circle. After a fifth of a second it is taken for one; a test that was that slow tries again."""
+
+    async def through(first: Connection, second: Connection, other: Connection, watcher: Connection) -> bool:
+        holding, writing = other.transaction(), first.transaction()
+        await holding.start()
+        await add(other, "pot-2")
+        await writing.start()
+        await add(first, "mug-1")
+        behind = asyncio.create_task(add(second, "mug-2"))
+        await waits_for_lock(watcher)
+        adding = asyncio.create_task(add(first, "pot-1"))
+
+        async def waits_or_gave_up() -> bool:
+            number: int = await watcher.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return adding.done() or number == 2
+
+        await until(waits_or_gave_up, "it waits for the item, or gave up")
+        await holding.commit()
+        (gave_up,) = await asyncio.gather(adding, return_exceptions=True)
+        await (writing.rollback() if gave_up else writing.commit())
+        await behind
+        return gave_up is None
+
+    async with AsyncExitStack() as stack:
+        four = [await stack.enter_async_context(psql(written_back_url)) for _ in range(4)]
+        assert any([await through(*four) for _ in range(3)])
     await good(written_back_url)
 
 
