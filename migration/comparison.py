@@ -73,7 +73,8 @@ def comparison(
         (and_(copied, opening.c.id.is_(null())), "BATCH_LOST"),
         (and_(copied, func.cardinality(fields) > 0), "FIELDS_DIFFER"),
         (copied, "MATCH"),
-        (stock.c.itemId.is_not(null()), "HIDDEN_LEGACY_STOCK"),
+        # Without legacy columns there is no stock that batches could hide.
+        (stock.c.itemId.is_not(null()), "HIDDEN_LEGACY_STOCK" if shape.has_legacy_columns else "CUT_OVER"),
         (unwanted(item), "NOTHING_TO_COPY"),
         (candidate.c.reason.is_not(null()), "HELD_BACK"),
         (or_(_last_run().is_(null()), written.c.item_id.is_not(null())), "NOT_YET_COPIED"),

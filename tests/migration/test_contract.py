@@ -302,6 +302,8 @@ async def test_what_the_shop_made_and_deleted_meanwhile(ready_url: str) -> None:
             'mutation { createBatch(input: { itemId: "mug", quantity: 1 }) { errors { field code } } }'
         )
         assert none["createBatch"]["errors"] == [{"field": ["input", "costPerUnitUSD"], "code": "INVALID"}]
+        report = await verified(ready_url)
+        assert [check for check in report.checks if not check.passed] == []
         assert (await restored(ready_url)) == Restored(4, 2, 1, "stockshift_archive_1")
         rows = await shop.fetch(
             """
