@@ -35,11 +35,12 @@ CONCERNS_ALL: frozenset[Action] = frozenset(get_args(Action)) - {"VERIFIED", "RE
 
 AUDIT = tables.audit.fullname
 TRIGGER = "audit_only_grows"
+REFUSES = "stockshift.refuse_to_change_audit"
 ONLY_GROWS = [
     Step(
         "the audit only grows: what refuses all else",
-        """\
-CREATE OR REPLACE FUNCTION stockshift.refuse_to_change_audit() RETURNS trigger
+        f"""\
+CREATE OR REPLACE FUNCTION {REFUSES}() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
     RAISE EXCEPTION 'stockshift.audit only grows: % is refused', TG_OP
@@ -47,10 +48,11 @@ BEGIN
 END
 $body$""",
     ),
+    Step("what refuses it is for a trigger alone", f"REVOKE EXECUTE ON FUNCTION {REFUSES} FROM PUBLIC"),
     Step(
         "the audit only grows",
         f"CREATE OR REPLACE TRIGGER {TRIGGER} BEFORE UPDATE OR DELETE OR TRUNCATE ON {AUDIT}"
-        " FOR EACH STATEMENT EXECUTE FUNCTION stockshift.refuse_to_change_audit()",
+        f" FOR EACH STATEMENT EXECUTE FUNCTION {REFUSES}()",
     ),
     Step("the audit only grows, by a replicated write too", f"ALTER TABLE {AUDIT} ENABLE ALWAYS TRIGGER {TRIGGER}"),
 ]
