@@ -221,7 +221,7 @@ INSERT INTO stock_batches (id, quantity, "costPerUnitUSD", "updatedAt", "itemId"
         ),
         (
             ["CREATE SCHEMA stockshift", "CREATE TABLE stockshift.setting (name text)"],
-            "table stockshift.setting exists and lacks only_row, read_source, write_back: it is not Stockshift's",
+            "table stockshift.setting exists and lacks batches_made, flag_made, only_row, ",
         ),
     ],
 )
