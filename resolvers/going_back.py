@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.errors import StockshiftError
 from db.wal import Consistency
 from migration.archive import ConfirmationMismatch, NotArchived, Superseded
+from migration.draft import Changed
 from migration.exclusively import Actor
 from migration.status import Status as MigrationStatus
 from migration.verify import MigrationNotStarted
@@ -23,6 +24,7 @@ PATIENCE_SECONDS = 10.0
 """How long a request tries for locks; a command tries until somebody stops it."""
 CODES: tuple[tuple[type[StockshiftError], ErrorCode], ...] = (
     (MigrationNotStarted, ErrorCode.MIGRATION_NOT_STARTED),
+    (Changed, ErrorCode.CONFLICT),
     (NotArchived, ErrorCode.CONFLICT),
     (Superseded, ErrorCode.CONFLICT),
 )

@@ -503,6 +503,16 @@ async def test_what_the_shop_does_to_its_own_table_meanwhile_stays_as_it_did_it(
         assert await shop.fetchval("SELECT count(*) FROM pg_constraint WHERE NOT convalidated") == 0
 
 
+async def test_an_undo_is_refused_when_the_shop_dropped_its_own_table_since(items_url: str) -> None:
+    async with psql(items_url) as shop:
+        await shop.execute(BATCHES)
+        await migrate(items_url)
+        await rolled_back(items_url)
+        await shop.execute("DROP TABLE stock_batches")
+        with pytest.raises(Superseded, match="was dropped since"):
+            await undone(items_url)
+
+
 async def test_keys_of_the_shop_to_other_tables_come_along(migrated_url: str) -> None:
     """And nobody queues behind us for these tables either: they are wanted with the others."""
     key = 'ALTER TABLE stock_batches ADD "companyId" text, ADD CONSTRAINT "of" FOREIGN KEY ("companyId")'
