@@ -77,6 +77,12 @@ async def cut_over(
         return await chunks.run()
 
 
+def is_cut_over(shape: Shape, item_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """By the ledger, which decides."""
+    ledger = shape.relation(LEDGER, "entry")
+    return exists().where(ledger.c.item_id == item_id, ledger.c.cut_over_at.is_not(None))
+
+
 def _pending(shape: Shape, item_id: ColumnElement[str]) -> ColumnElement[bool]:
     """To be cut over, or to be told why not; of an item that has nothing to copy nobody need be told."""
     item = FLAGGED.alias("pending")

@@ -6,7 +6,6 @@ out, comes back with nothing in it. While drift is unsettled it is not for us to
 """
 
 from sqlalchemy import (
-    ColumnElement,
     Text,
     and_,
     any_,
@@ -31,7 +30,7 @@ from db.shape import Shape
 from migration import audit
 from migration.candidates import differing, opening_values
 from migration.copy import because
-from migration.cut_over import FLAGGED, KEPT, LEDGER, NAMED
+from migration.cut_over import FLAGGED, KEPT, LEDGER, NAMED, is_cut_over
 from migration.failures import explained
 from migration.in_chunks import Chunk, InChunks, Outcome, Refusal, Selection
 from migration.progress import Report, silent
@@ -59,13 +58,8 @@ async def take_back(
         return await _take_back(connection, shape, ids, actor, selection.company)
 
     async with explained(engine, kept=KEPT):
-        chunks = InChunks(engine, selection, _is_cut_over, work, "take-back", lock_timeout_ms, progress)
+        chunks = InChunks(engine, selection, is_cut_over, work, "take-back", lock_timeout_ms, progress)
         return await chunks.run()
-
-
-def _is_cut_over(shape: Shape, item_id: ColumnElement[str]) -> ColumnElement[bool]:
-    ledger = shape.relation(LEDGER, "entry")
-    return exists().where(ledger.c.item_id == item_id, ledger.c.cut_over_at.is_not(None))
 
 
 async def _take_back(

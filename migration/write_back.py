@@ -6,7 +6,7 @@ with the setting; from then on each write of a batch brings its own item up to d
 """
 
 import stamina
-from sqlalchemy import ColumnElement, exists, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import tables
@@ -14,6 +14,7 @@ from db.engine import connecting
 from db.shape import Shape, load_shape
 from migration import audit
 from migration.capture import WRITE_BACK_TRIGGERS, Captured, captured, functions_to_make
+from migration.cut_over import KEPT, is_cut_over
 from migration.drive import TURN_MS
 from migration.failures import explained
 from migration.in_chunks import Chunk, InChunks, Outcome, Selection, all_items, require_prepared
@@ -35,12 +36,12 @@ async def set_write_back(
     Raises MigrationNotStarted, NotPrepared, LegacyColumnsGone, and what `explained` says. Killed between the two, or
     when some items were locked for too long, it is on: the same command again does the rest.
     """
-    async with explained(engine, kept="what was done before stays"):
+    async with explained(engine, kept=KEPT):
         await _switch(engine, on=on, actor=actor)
         if not on:
             return Outcome(0, {})
         everything = Selection(all_items())
-        chunks = InChunks(engine, everything, _cut_over, _bring_up_to_date, "write-back", lock_timeout_ms, progress)
+        chunks = InChunks(engine, everything, is_cut_over, _bring_up_to_date, "write-back", lock_timeout_ms, progress)
         return await chunks.run()
 
 
@@ -83,11 +84,6 @@ def _to_take_off(there: Captured) -> list[Step]:
         for name in WRITE_BACK_TRIGGERS
         if name in there.triggers
     ]
-
-
-def _cut_over(shape: Shape, item_id: ColumnElement[str]) -> ColumnElement[bool]:
-    ledger = shape.relation(tables.copy_ledger, "entry")
-    return exists().where(ledger.c.item_id == item_id, ledger.c.cut_over_at.is_not(None))
 
 
 async def _bring_up_to_date(connection: AsyncConnection, _: Shape, ids: list[str]) -> Chunk:

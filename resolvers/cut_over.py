@@ -155,7 +155,7 @@ def _errors(refused: list[RefusedItem], selection: Selection) -> list[UserError]
         by_code.setdefault(each.code, []).append(each)
     return [
         UserError(
-            f"item {of[0].itemId!r}: {of[0].reason}" + (f"; and {len(of) - 1} more items" if len(of) > 1 else ""),
+            f"item {of[0].itemId!r}: {of[0].reason}" + (f"; {len(of) - 1} more in `refused`" if len(of) > 1 else ""),
             code,
             field,
         )

@@ -69,7 +69,7 @@ async def test_what_is_refused_is_named_and_the_rest_is_done(client: Client, unc
     ]
     assert told(payload) == [(["input", "itemIds"], "NOT_VERIFIED"), (["input", "itemIds"], "NOT_FOUND")]
     assert payload["errors"][0]["message"].startswith("item 'copied': its opening batch and its legacy columns differ")
-    assert payload["errors"][0]["message"].endswith("; and 1 more items")
+    assert payload["errors"][0]["message"].endswith("; 1 more in `refused`")
 
 
 @pytest.mark.parametrize(
