@@ -167,6 +167,7 @@ async def _feed(
     ):
         async with pg_tools.running(tool, *arguments, environment=environment, fed=True) as program:
             stream = pg_tools.pipe(program.process.stdin)
+            stream.transport.set_write_buffer_limits(0)  # what progress tells of is on its way
             with suppress(BrokenPipeError, ConnectionResetError):  # it failed, and says why
                 while data := file.read(pg_tools.CHUNK):
                     digest.update(data)

@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from tests.migration.support import (
     migrate,
     once_before,
     structure,
+    until,
     verified,
     whole_database,
 )
@@ -189,18 +192,68 @@ async def is_empty(url: str) -> None:
         assert await other.fetchval("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == 0
 
 
-async def test_a_restore_that_is_killed_half_way_leaves_the_database_empty_and_can_be_run_again(
+def at_work(url: str, act: Callable[[], None]) -> Callable[[Progress], None]:
+    """Does that when all but the end of the dump is on its way, and pg_restore has come to its rows."""
+
+    async def writes_rows() -> None:
+        async with psql(url) as watcher:
+
+            async def copies() -> bool:
+                rows = (
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY %'"
+                )
+                number: int = await watcher.fetchval(rows)
+                return number > 0
+
+            await until(copies, "pg_restore writes rows")
+
+    def report(step: Progress) -> None:
+        if step.stage == "restore" and 0 < step.total - step.done <= 2 * pg_tools.CHUNK:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(asyncio.run, writes_rows()).result()
+            act()
+
+    return report
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def test_a_restore_that_is_interrupted_leaves_the_database_empty_and_can_be_run_again(
     made: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pg_tools, "CHUNK", 4096)
-    half = read_manifest(made).files[DUMP].bytes // 2
-
-    def kill(step: Progress) -> None:
-        if step.stage == "restore" and step.done > half:
-            raise KeyboardInterrupt
-
+    monkeypatch.setattr(pg_tools, "CHUNK", 512)
     with pytest.raises(KeyboardInterrupt):
-        await restored(empty_database_url, made, progress=kill)
+        await restored(empty_database_url, made, progress=at_work(empty_database_url, interrupt))
+    await is_empty(empty_database_url)
+    await restored(empty_database_url, made)
+
+
+DIES = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.migration.backups import restored
+from db import pg_tools
+from tests.migration.test_restore import at_work
+pg_tools.CHUNK = 512
+asyncio.run(restored(sys.argv[1], Path(sys.argv[2]), progress=at_work(sys.argv[1], lambda: os._exit(9))))
+"""
+
+
+async def test_a_pg_restore_whose_owner_died_keeps_nothing(made: Path, empty_database_url: str) -> None:
+    """As after kill -9: nobody is left to end it, and what it reads ends."""
+    owner = await asyncio.create_subprocess_exec(sys.executable, "-c", DIES, empty_database_url, str(made))
+    assert await owner.wait() == 9
+    async with psql(empty_database_url) as watcher:
+
+        async def alone() -> bool:
+            number: int = await watcher.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return number == 0
+
+        await until(alone, "pg_restore is gone")
     await is_empty(empty_database_url)
     await restored(empty_database_url, made)
 
