@@ -18,7 +18,7 @@ from db.errors import StockshiftError
 from db.shape import Shape
 from migration.candidates import HELD_BACK, Among, candidates, everything, judged, opening_values, status_text
 from migration.choices import Chosen, taken
-from migration.fingerprint import fingerprint, legacy_hash
+from migration.fingerprint import fingerprint, legacy_hash, text_hash
 
 ITEM = tables.items.alias("item")
 """The row itself, not what a shape makes of it: it is locked, and kept whole."""
@@ -91,7 +91,7 @@ def copy_statement(
                 choice.c.adopt.is_not(null()),
                 choice.c.original,
                 choice.c.choices,
-                fingerprint(choice.c.hashed, choice.c.original),
+                fingerprint(choice.c.hashed, text_hash(choice.c.original)),
             ).where(choice.c.reason.is_(null())),
         )
         .on_conflict_do_nothing()

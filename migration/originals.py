@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from db import tables
 from db.shape import Shape
 from migration.candidates import Among
-from migration.fingerprint import fingerprint, legacy_hash
+from migration.fingerprint import fingerprint, legacy_hash, text_hash
 from migration.mismatches import recorded
 
 
@@ -29,7 +29,7 @@ def unrecorded(shape: Shape, company: str | None, among: Among) -> Select[str]:
     """The copied items among these whose legacy columns are neither, each `named` with the columns."""
     item = shape.relation(tables.items, "original_item")
     ledger = shape.relation(tables.copy_ledger, "original_ledger")
-    same = fingerprint(legacy_hash(item), ledger.c.original) == ledger.c.fingerprint
+    same = fingerprint(legacy_hash(item), text_hash(ledger.c.original)) == ledger.c.fingerprint
     changed = (
         select(ledger.c.item_id)
         .join(item, item.c.id == ledger.c.item_id)

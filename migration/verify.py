@@ -39,9 +39,9 @@ from migration.failures import explained
 from migration.findings import BROKEN, list_findings
 from migration.mismatches import CAUSES, listing
 from migration.originals import unrecorded
-from migration.readers import beside, both
+from migration.readers import PLANNED, beside, both
 from migration.seen import keep, look
-from migration.sieve import Sifted, sift
+from migration.sieve import Sifted, proven, sift
 from migration.transaction import one_snapshot, settle
 
 NOT_YET = "answered from their legacy columns until `stockshift migrate` is run again"
@@ -84,9 +84,12 @@ async def compare(
 
     `reader` is another connection with the same snapshot, where there is one.
     """
+    for each in filter(None, (connection, reader)):
+        await each.execute(PLANNED)
     sifted, seen = await both(
         connection, reader, lambda one: sift(one, shape, company), lambda other: look(other, shape, company)
     )
+    sifted = await proven(connection, shape, company, sifted, seen.facts.items, seen.stock.batches)
     compared = comparison(shape, company, sifted.rest).cte("compared")
     columns = [column.name for column in tables.verification_mismatch.columns]
     listed = insert(tables.verification_mismatch).from_select(columns, listing(compared, shape, verification_id))

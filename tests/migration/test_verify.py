@@ -608,7 +608,7 @@ async def test_a_report_is_of_one_instant_whatever_is_written_meanwhile(migrated
             await till.execute('ALTER TABLE stock_batches DROP CONSTRAINT "stock_batches_itemId_fkey"')
             await till.execute("UPDATE stock_batches SET \"itemId\" = 'nothing' WHERE \"itemId\" = 'item-Ordered'")
 
-        with once_before(engine, "AS others", sell):
+        with once_before(engine, "AS counted", sell):
             made = await verify(engine, requested_by="test", items_csv=lines)
         assert failed(made) == {}
         told = lines.getvalue().decode().splitlines()
