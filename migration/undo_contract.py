@@ -118,14 +118,15 @@ async def _put_back(connection: AsyncConnection, archive: Archive, actor: str) -
         if column["comment"]:
             comment = f'COMMENT ON COLUMN {ITEMS}."{column["name"]}" IS {column["comment"]}'
             await connection.exec_driver_sql(comment)
+    for name in OURS:  # made anew afterwards, which is quicker than to write each for every item
+        await connection.exec_driver_sql(f"DROP INDEX IF EXISTS public.{name}")
     async with shop_triggers_off(connection, ITEMS):
         made = await connection.exec_driver_sql(_from_batches(kept, columns))
         values = ", ".join(f'"{name}" = {_still_there(name)}' for name in LEGACY)
         restored = await connection.exec_driver_sql(f"UPDATE {ITEMS} i SET {values} FROM {kept} k WHERE k.id = i.id")
     required = [column["name"] for column in columns if column["required"]]
-    for name in required:
-        await _require_value(connection, name)
     if required:
+        await _require_values(connection, required)
         sets = ", ".join(f'ALTER COLUMN "{name}" SET NOT NULL' for name in required)
         await connection.exec_driver_sql(f"ALTER TABLE {ITEMS} {sets}")
     for grant in [grant for column in columns for grant in column["grants"]]:
@@ -152,13 +153,14 @@ async def _put_back(connection: AsyncConnection, archive: Archive, actor: str) -
     return done
 
 
-async def _require_value(connection: AsyncConnection, name: str) -> None:
-    """Raises Superseded: one that was made since has none, nor has its batch, and it may not be without."""
-    query = f'SELECT id FROM {ITEMS} WHERE "{name}" IS NULL ORDER BY id LIMIT 1'
-    item_id = await connection.scalar(text(query))
-    if item_id is not None:
+async def _require_values(connection: AsyncConnection, names: list[str]) -> None:
+    """Raises Superseded: an item that was made since has none, nor has its batch, and it may not be without."""
+    empty = {name: f'"{name}" IS NULL' for name in names}
+    first = " ".join(f"WHEN {condition} THEN '{name}'" for name, condition in empty.items())
+    query = f"SELECT id, CASE {first} END AS name FROM {ITEMS} WHERE {' OR '.join(empty.values())} LIMIT 1"
+    if row := (await connection.execute(text(query))).one_or_none():
         raise Superseded(
-            f"item {item_id!r} would have no {name!r}, which may not be NULL: it was made since, or what it named "
+            f"item {row.id!r} would have no {row.name!r}, which may not be NULL: it was made since, or what it named "
             "was deleted; give it a batch that has one, or delete the item"
         )
 
