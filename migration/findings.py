@@ -21,6 +21,7 @@ from sqlalchemy import (
     FromClause,
     Select,
     Text,
+    case,
     cast,
     column,
     exists,
@@ -162,7 +163,8 @@ def _row(
 def _broken(shape: Shape, company: str | None, columns: Collection[str]) -> list[Select[str]]:
     """Batches that refer to what is not there. Who took an item away is in the legacy writes; a location, nowhere."""
     rows = []
-    item = shape.relation(tables.items, "broken_item")
+    item, owner = (shape.relation(tables.items, name) for name in ("broken_item", "opening_item"))
+    ledger = shape.relation(tables.copy_ledger, "opening_ledger")
     for name, query in dangling(shape, company).items():
         reference = name.rpartition(" ")[2]
         if reference not in columns:
@@ -177,9 +179,12 @@ def _broken(shape: Shape, company: str | None, columns: Collection[str]) -> list
             .scalar_subquery()
         )
         orphan = reference == "itemId"
-        repair = func.format(
+        repair: ColumnElement[str] = func.format(
             "archive batch %s: its item is gone" if orphan else f"set {reference} of batch %s to NULL", batch.c.batch_id
         )
+        if orphan:
+            back = func.format("give batch %s back to item %s, which it is a copy of", batch.c.batch_id, owner.c.id)
+            repair = case((owner.c.id.is_not(null()), back), else_=repair)
         rows.append(
             _row(
                 BROKEN[reference],
@@ -202,6 +207,8 @@ def _broken(shape: Shape, company: str | None, columns: Collection[str]) -> list
             )
             .select_from(batch)
             .outerjoin(item, item.c.id == batch.c.item_id)
+            .outerjoin(ledger, ledger.c.batch_id == batch.c.batch_id)
+            .outerjoin(owner, owner.c.id == ledger.c.item_id)
         )
     return rows
 

@@ -130,6 +130,7 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
             opening.c.id.label("opening_id"),
             ledger.c.batch_id.label("copied_id"),
             seconds.label("seconds"),
+            only_copies(shape, item, ledger).label("only_copies"),
             in_legacy.label("in_legacy"),
             in_batch.label("in_batch"),
             record.c.writer,
@@ -158,7 +159,14 @@ def _told(row: FromClause, verification_id: int) -> Select[int, str]:
     )
     repair = case(
         *[(found == key, words) for key, words in REPAIRS.items()],
-        (found == "COPIED_TWICE", func.format("delete batch %s", row.c.seconds)),
+        (and_(found == "COPIED_TWICE", row.c.only_copies), func.format("delete batch %s", row.c.seconds)),
+        (
+            found == "COPIED_TWICE",
+            func.format(
+                "decide: delete batch %s if it is a copy; if it is stock, give it a createdAt of its own",
+                row.c.seconds,
+            ),
+        ),
         else_=func.format("set batch %s to the legacy columns: %s", row.c.opening_id, row.c.changes),
     )
     # A batch that was changed was as the legacy columns are; legacy columns that were written, as the batch is.
@@ -236,16 +244,23 @@ def _object(values: dict[str, ColumnElement[object]], there: dict[str, ColumnEle
 
 def _seconds(shape: Shape, item: FromClause) -> ColumnElement[str]:
     second = shape.relation(tables.stock_batches, "second")
-    other = shape.relation(tables.copy_ledger, "known_second")
-    return (
-        select(func.string_agg(second.c.id, aggregate_order_by(literal(", ", Text), second.c.id)))
-        .where(
-            second.c.itemId == item.c.id,
-            second.c.createdAt == item.c.createdAt,
-            ~exists().where(other.c.batch_id == second.c.id),
-        )
-        .scalar_subquery()
-    )
+    named = func.string_agg(second.c.id, aggregate_order_by(literal(", ", Text), second.c.id))
+    return select(named).where(is_second(shape, second, item)).scalar_subquery()
+
+
+def is_second(shape: Shape, batch: FromClause, item: FromClause) -> ColumnElement[bool]:
+    """The batch is as old as its item, as a copy is, and no opening batch."""
+    known = shape.relation(tables.copy_ledger, "known_second")
+    own = and_(batch.c.itemId == item.c.id, batch.c.createdAt == item.c.createdAt)
+    return and_(own, ~exists().where(known.c.batch_id == batch.c.id))
+
+
+def only_copies(shape: Shape, item: FromClause, ledger: FromClause) -> ColumnElement[bool]:
+    """All second batches of the item equal its legacy columns, which are its truth still. One that does not may be
+    stock: a part that somebody split off, or what was sold from."""
+    second = shape.relation(tables.stock_batches, "odd_second")
+    differs = or_(*differing(second, item, ledger.c.choices).values())
+    return and_(ledger.c.cut_over_at.is_(null()), ~exists().where(is_second(shape, second, item), differs))
 
 
 def recorded(shape: Shape, items: FromClause) -> Subquery:

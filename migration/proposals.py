@@ -43,7 +43,7 @@ from db import tables
 from db.shape import Shape
 from migration.candidates import candidates, differing, judged, opening_values, status_text
 from migration.checks import drifted, unbalanced
-from migration.mismatches import object_of, recorded
+from migration.mismatches import is_second, object_of, only_copies, recorded
 
 TO_LEGACY = (
     "COPIED_WRONG",
@@ -72,7 +72,14 @@ class Proposals:
         """In the order in which they are to be made. `accepted` and `kept`: items whose drift is decided."""
         found = [
             *[self._extra_batches(), self._orphans(), self._legacy(), self._lost(), self._given_away()],
-            *[self._references(), self._copies(), self._adoptions(), self._balance(), self._flags(), self._records()],
+            *[
+                self._references(accepted),
+                self._copies(),
+                self._adoptions(),
+                self._balance(),
+                self._flags(),
+                self._records(),
+            ],
             self._unwritten(),
         ]
         if accepted:
@@ -139,12 +146,14 @@ class Proposals:
             .join(ledger, and_(ledger.c.item_id == item.c.id, ledger.c.cut_over_at.is_(null())))
             .join(batch, and_(batch.c.id == ledger.c.batch_id, batch.c.itemId == item.c.id))
             .join(can, and_(can.c.id == item.c.id, _possible(can)))
-            .where(or_(*differing(batch, item, ledger.c.choices).values()))
+            .where(or_(*differing(batch, item, ledger.c.choices).values()), self._decided(found, item, ledger))
         )
 
     def _lost(self) -> Select[str, str, str, str, object, object]:
+        """Also of what is taken away as an orphan: so the movements say that it went and came."""
         found = self._mismatches("BATCH_LOST", "COPIED_TWICE")
-        item, ledger, other = self._item(), self._ledger(), self._batch()
+        item, ledger, other, owner = self._item(), self._ledger(), self._batch(), self._item("owner")
+        somewhere = exists().where(other.c.id == ledger.c.batch_id, owner.c.id == other.c.itemId)
         can = self.judged().subquery("can")
         values = _legacy_values(item, ledger, None).op("||")(object_of({"id": ledger.c.batch_id, "itemId": item.c.id}))
         return (
@@ -153,13 +162,13 @@ class Proposals:
             .join(item, item.c.id == found.c.item_id)
             .join(ledger, and_(ledger.c.item_id == item.c.id, ledger.c.cut_over_at.is_(null())))
             .join(can, and_(can.c.id == item.c.id, _possible(can)))
-            .where(~exists().where(other.c.id == ledger.c.batch_id))
+            .where(~somewhere, self._decided(found, item, ledger))
         )
 
     def _given_away(self) -> Select[str, str, str, str, object, object]:
         """An opening batch that is another item's now comes back."""
         found = self._mismatches("BATCH_LOST")
-        item, ledger, batch = self._item(), self._ledger(), self._batch()
+        item, ledger, batch, owner = self._item(), self._ledger(), self._batch(), self._item("owner")
         can = self.judged().subquery("can")
         values = _legacy_values(item, ledger, batch).op("||")(object_of({"itemId": item.c.id}))
         return (
@@ -168,59 +177,66 @@ class Proposals:
             .join(item, item.c.id == found.c.item_id)
             .join(ledger, ledger.c.item_id == item.c.id)
             .join(batch, batch.c.id == ledger.c.batch_id)
+            .join(owner, owner.c.id == batch.c.itemId)
             .join(can, and_(can.c.id == item.c.id, _possible(can)))
         )
 
     def _extra_batches(self) -> Select[str, str, str, str, object, object]:
         found = self._mismatches("COPIED_TWICE")
-        item, batch, known = self._item(), self._batch(), self._ledger()
+        item, ledger, batch = self._item(), self._ledger(), self._batch()
+        can = self.judged().subquery("can")
         return (
             self._row("REMOVE", found, batch.c.id, whole(batch), NOTHING)
             .select_from(found)
             .join(item, item.c.id == found.c.item_id)
-            .join(batch, and_(batch.c.itemId == item.c.id, batch.c.createdAt == item.c.createdAt))
-            .where(~exists().where(known.c.batch_id == batch.c.id))
+            .join(ledger, ledger.c.item_id == item.c.id)
+            .join(batch, is_second(self.shape, batch, item))
+            .join(can, and_(can.c.id == item.c.id, _possible(can)))
+            .where(self._decided(found, item, ledger))
         )
 
+    def _decided(self, found: FromClause, item: FromClause, ledger: FromClause) -> ColumnElement[bool]:
+        """No second batch is stock, perhaps: then nothing of the item is changed by itself."""
+        return or_(found.c.kind != "COPIED_TWICE", only_copies(self.shape, item, ledger))
+
     def _orphans(self) -> Select[str, str, str, str, object, object]:
+        """Not the opening batch of an item that is there and cut over: that is its stock."""
         found = self._mismatches("ORPHAN")
-        item, batch = self._item(), self._batch()
+        item, batch, ledger, owner = self._item(), self._batch(), self._ledger(), self._item("owner")
+        stock = exists().where(
+            ledger.c.batch_id == batch.c.id, owner.c.id == ledger.c.item_id, ledger.c.cut_over_at.is_not(null())
+        )
         return (
             self._row("REMOVE", found, batch.c.id, whole(batch), NOTHING)
             .select_from(found)
             .join(batch, batch.c.itemId == found.c.item_id)
-            .where(~exists().where(item.c.id == batch.c.itemId))
+            .where(~exists().where(item.c.id == batch.c.itemId), ~stock)
         )
 
-    def _references(self) -> Select[str, str, str, str, object, object]:
-        """As the keys would have done, save for opening batches, which have what their items have."""
+    def _references(self, accepted: Sequence[str]) -> Select[str, str, str, str, object, object]:
+        """As the keys would have done, save for opening batches, which have what their items have, and for batches of
+        an item whose drift is taken now."""
         found = self._mismatches("UNKNOWN_LOCATION", "UNKNOWN_USER")
-        batch, ledger, own = self._batch(), self._ledger(), self._batch("own")
-        location = self.shape.relation(tables.locations, "location")
-        user = self.shape.relation(tables.users, "named_user")
-
-        def broken(one: FromClause) -> dict[str, ColumnElement[bool]]:
-            return {
-                "locationId": and_(one.c.locationId.is_not(null()), ~exists().where(location.c.id == one.c.locationId)),
-                "assignedUserId": and_(
-                    one.c.assignedUserId.is_not(null()), ~exists().where(user.c.id == one.c.assignedUserId)
-                ),
-            }
-
+        batch, ledger = self._batch(), self._ledger()
+        targets = {
+            "locationId": self.shape.relation(tables.locations, "location"),
+            "assignedUserId": self.shape.relation(tables.users, "named_user"),
+        }
+        broken = {
+            name: and_(batch.c[name].is_not(null()), ~exists().where(target.c.id == batch.c[name]))
+            for name, target in targets.items()
+        }
         follows = exists().where(
-            ledger.c.item_id == found.c.item_id,
-            ledger.c.cut_over_at.is_(null()),
-            own.c.id == ledger.c.batch_id,
-            or_(*broken(own).values()),
+            ledger.c.item_id == found.c.item_id, ledger.c.cut_over_at.is_(null()), ledger.c.batch_id == batch.c.id
         )
         after = whole(batch)
-        for name, is_broken in broken(batch).items():
+        for name, is_broken in broken.items():
             after = after.op("||")(case((is_broken, object_of({name: NOTHING})), else_=EMPTY))
         return (
             self._row("SET", found, batch.c.id, whole(batch), after)
             .select_from(found)
             .join(batch, batch.c.itemId == found.c.item_id)
-            .where(or_(*broken(batch).values()), ~follows)
+            .where(or_(*broken.values()), ~follows, found.c.item_id.not_in(list(accepted)))
         )
 
     def _copies(self) -> Select[str, str, str, str, object, object]:
@@ -281,8 +297,10 @@ class Proposals:
         )
 
     def _records(self) -> Select[str, str, str, str, object, object]:
+        """Of what the opening batch takes as well."""
         found = self._mismatches(*UNRECORDED)
         item, ledger = self._item(), self._ledger()
+        can = self.judged().subquery("can")
         known = recorded(self.shape, found)
         was = cast(ledger.c.original, JSONB).op("||")(func.coalesce(known.c.known, EMPTY))
         before, after = EMPTY, EMPTY
@@ -297,6 +315,7 @@ class Proposals:
             .select_from(found)
             .join(item, item.c.id == found.c.item_id)
             .join(ledger, ledger.c.item_id == item.c.id)
+            .join(can, and_(can.c.id == item.c.id, _possible(can)))
             .outerjoin(known, known.c.item_id == item.c.id)
         )
 
@@ -307,9 +326,11 @@ class Proposals:
         mismatch = tables.verification_mismatch
         batch, ledger = self._batch(), self._ledger()
         write = drifted(self.shape, None).subquery("drift")
-        units = cast(write.c.after["quantityInStock"].astext, BigInteger) - func.coalesce(
-            cast(write.c.before["quantityInStock"].astext, BigInteger), 0
+        was, is_now = (
+            func.coalesce(cast(side["quantityInStock"].astext, BigInteger), 0)
+            for side in (write.c.before, write.c.after)
         )
+        units = is_now - was
         delta = select(func.coalesce(func.sum(units), 0)).where(write.c.item_id == found.c.item_id).scalar_subquery()
         new = mismatch.c.evidence["new"]
         after = whole(batch).op("||")(object_of({"quantity": batch.c.quantity + delta}))
@@ -342,8 +363,8 @@ class Proposals:
             found.c.item_id.in_(list(items))
         )
 
-    def _item(self) -> FromClause:
-        return self.shape.relation(tables.items, "item")
+    def _item(self, name: str = "item") -> FromClause:
+        return self.shape.relation(tables.items, name)
 
     def _ledger(self) -> FromClause:
         return self.shape.relation(tables.copy_ledger, "ledger")

@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     text,
     true,
@@ -40,11 +41,12 @@ from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration import audit, verify
 from migration.candidates import HELD_BACK, among_ids
-from migration.capture import capture_to_put, triggers_to_put
-from migration.checks import drifted
+from migration.capture import functions_to_make, triggers_to_put
+from migration.checks import Check, drifted
 from migration.copy import because, copy_items
 from migration.expand import existing, tables_to_make
 from migration.failures import explained
+from migration.findings import BROKEN
 from migration.locks import WRITERS_WAIT, is_lock_refused, is_serialization_failure
 from migration.proposals import Proposals
 from migration.status import read_phase
@@ -56,10 +58,17 @@ from migration.written_back import is_write_back_on, write_back_of
 ATTEMPTS = 8
 SHOWN = 20
 """So many changes, and items that are left, are named; the archive and the report have all."""
-RECORDED_ITEMS = 100
+UNNAMED = ("conservation", "originals", "tables, keys and indexes")
+"""Checks that can fail though no item is named; the others count what is named."""
+OF_A_BATCH = tuple(BROKEN.values())
+"""Kinds of which an item can have several, one a batch."""
 
 ARCHIVE = tables.repair_archive
 MISMATCH = tables.verification_mismatch
+
+
+class Outdated(StockshiftError):
+    """An earlier version expanded this database; run `stockshift migrate`, which makes what is missing."""
 
 
 class NoDrift(StockshiftError):
@@ -94,7 +103,8 @@ class Left:
 @dataclass(frozen=True)
 class Repair:
     """What was proposed, or `made`: `steps` on triggers, `changes` in all, by kind, of which the first are `shown`;
-    `left` items are not repaired by themselves. `proof` is the verification that proves it."""
+    `left` items are not repaired by themselves. `proof` is the verification that proves it; `failed` are checks that
+    nothing of this mends."""
 
     made: bool
     steps: tuple[str, ...]
@@ -103,6 +113,7 @@ class Repair:
     left_number: int
     left: tuple[Left, ...]
     proof: int | None
+    failed: tuple[Check, ...]
 
     @property
     def proposed(self) -> bool:
@@ -121,8 +132,8 @@ class Asked:
 
 
 async def repair(engine: AsyncEngine, asked: Asked) -> Repair:
-    """Shows what it would change, or changes it. Raises MigrationNotStarted, NoDrift, NotRepaired, and what `explained`
-    says."""
+    """Shows what it would change, or changes it. Raises MigrationNotStarted, Outdated, NoDrift, NotRepaired, and
+    what `explained` says."""
     async with explained(engine):
         steps = await _put_on(engine, asked)
         async for attempt in stamina.retry_context(on=_may_try_again, attempts=ATTEMPTS, timeout=None):
@@ -141,6 +152,8 @@ async def _put_on(engine: AsyncEngine, asked: Asked) -> tuple[str, ...]:
         phase = await read_phase(connection, None)
         if phase in ("NOT_STARTED", "ROLLED_BACK"):
             raise verify.MigrationNotStarted
+        if await connection.scalar(select(func.to_regclass(ARCHIVE.fullname))) is None:
+            raise Outdated
         steps = await _missing(connection)
     if steps and asked.make:
         async for attempt in stamina.retry_context(on=is_lock_refused, attempts=ATTEMPTS, timeout=None):
@@ -160,9 +173,10 @@ async def _put_on(engine: AsyncEngine, asked: Asked) -> tuple[str, ...]:
 
 async def _missing(connection: AsyncConnection) -> list[Step]:
     there = await existing(connection)
-    if await read_phase(connection, None) == "CONTRACTED":  # there are no legacy columns to follow
-        return triggers_to_put(there.capture, tables.stock_batches.fullname)
-    steps = [*tables_to_make(there), *capture_to_put(there.capture)]
+    steps = [*tables_to_make(there), *functions_to_make(there.capture)]
+    if await read_phase(connection, None) != "CONTRACTED":  # else there are no legacy columns to follow
+        steps += triggers_to_put(there.capture, tables.items.fullname)
+    steps += triggers_to_put(there.capture, tables.stock_batches.fullname)
     if await is_write_back_on(connection, await load_shape(connection)):
         steps += [step for step in write_back_to_put(there.capture) if step not in steps]
     return steps
@@ -182,40 +196,48 @@ async def _transaction(engine: AsyncEngine, asked: Asked, steps: tuple[str, ...]
 
 async def _repair(connection: AsyncConnection, asked: Asked, steps: tuple[str, ...]) -> Repair:
     shape = await load_shape(connection)
-    report = await _verified(connection, shape, asked.actor)
-    await _have_drift(connection, shape, report, (*asked.accepted, *asked.kept))
+    found = await _verified(connection, shape, asked.actor)
+    report = found.id
+    await _have_drift(connection, shape, (*asked.accepted, *asked.kept))
     if asked.make:
         await _lock_items(connection, report)
     proposals = Proposals(shape, report, asked.actor)
     for statement in proposals.all(asked.accepted, asked.kept):
         await connection.execute(statement)
+    await _have_batches(connection, report, asked.accepted)
     changes = await _changes(connection, report)
-    number, left = await _left(connection, report, proposals)
     shown = await _shown(connection, report)
     if not (asked.make and changes):
-        return Repair(asked.make and bool(steps), steps, changes, shown, number, left, None)
+        made = asked.make and bool(steps)
+        number, left = await _left(connection, report, proposals)
+        failed = () if (changes or steps) and not made else _unnamed(found)
+        return Repair(made, steps, changes, shown, number, left, None, failed)
     await _make(connection, shape, report, asked.actor)
-    proof = await _verified(connection, await load_shape(connection), asked.actor)
-    if wrong := await _unproven(connection, report, proof):
+    shape = await load_shape(connection)
+    proof = await _verified(connection, shape, asked.actor)
+    if wrong := await _unproven(connection, report, proof.id):
         raise NotRepaired(f"the repair did not prove right: {wrong}; nothing was changed")
     await audit.record(
         connection,
         "REPAIRED",
         asked.actor,
         verification=report,
-        proof=proof,
+        proof=proof.id,
         changes=changes,
-        items=sorted({change.item_id for change in shown})[:RECORDED_ITEMS],
+        items=sorted({change.item_id for change in shown}),
         accepted=list(asked.accepted),
         kept=list(asked.kept),
     )
-    return Repair(True, steps, changes, shown, number, left, proof)
+    number, left = await _left(connection, proof.id, Proposals(shape, proof.id, asked.actor))
+    return Repair(True, steps, changes, shown, number, left, proof.id, _unnamed(proof))
 
 
-async def _verified(connection: AsyncConnection, shape: Shape, actor: str) -> int:
-    report = await verify.begin(connection, None, actor)
-    await verify.compare(connection, shape, report, None)
-    return report
+async def _verified(connection: AsyncConnection, shape: Shape, actor: str) -> verify.Verified:
+    return await verify.compare(connection, shape, await verify.begin(connection, None, actor), None)
+
+
+def _unnamed(found: verify.Verified) -> tuple[Check, ...]:
+    return tuple(check for check in found.checks if not check.passed and check.name in UNNAMED)
 
 
 async def _lock_items(connection: AsyncConnection, report: int) -> None:
@@ -225,13 +247,22 @@ async def _lock_items(connection: AsyncConnection, report: int) -> None:
     await connection.execute(select(func.count()).select_from(locked.cte("locked")))
 
 
-async def _have_drift(connection: AsyncConnection, shape: Shape, report: int, items: Sequence[str]) -> None:
+async def _have_drift(connection: AsyncConnection, shape: Shape, items: Sequence[str]) -> None:
     write = drifted(shape, None).subquery("drift")
     readable = select(write.c.item_id).group_by(write.c.item_id).having(func.bool_and(write.c.operation == "UPDATE"))
     known = set((await connection.execute(readable.where(write.c.item_id.in_(list(items))))).scalars())
     if unknown := [item for item in items if item not in known]:
         raise NoDrift(
             f"item {unknown[0]!r} has no drift that can be decided so; `stockshift repair` names the items that have"
+        )
+
+
+async def _have_batches(connection: AsyncConnection, report: int, accepted: Sequence[str]) -> None:
+    """Drift that no batch takes would be lost."""
+    taken = set(await _ids(connection, report, "SET", kind="DRIFT"))
+    if lost := [item for item in accepted if item not in taken]:
+        raise NoDrift(
+            f"item {lost[0]!r} has no batch that could take its drift; make one, or let it be with --keep-batches"
         )
 
 
@@ -260,7 +291,7 @@ async def _make(connection: AsyncConnection, shape: Shape, report: int, actor: s
     if flagged := await _ids(connection, report, "FLAG"):
         flag = text('UPDATE public.items SET "useBatchSystem" = false WHERE id = ANY(:ids)')
         await connection.execute(flag, {"ids": flagged})
-    await write_back_of(connection, await _ids(connection, report, "WRITE_BACK"))
+    await write_back_of(connection, await _ids(connection, report, "WRITE_BACK", "SETTLE"))
     if copied := await _ids(connection, report, "COPY"):
         await copy_items(connection, shape, run=None, among=among_ids(copied))
 
@@ -317,18 +348,19 @@ async def _settle_drift(connection: AsyncConnection, shape: Shape, report: int) 
     )
 
 
-async def _ids(connection: AsyncConnection, report: int, act: str) -> list[str]:
-    return list((await connection.execute(select(ARCHIVE.c.item_id).where(_mine(report, act)))).scalars())
+async def _ids(connection: AsyncConnection, report: int, *acts: str, kind: str | None = None) -> list[str]:
+    of_kind = true() if kind is None else ARCHIVE.c.kind == kind
+    return list((await connection.execute(select(ARCHIVE.c.item_id).where(_mine(report, *acts), of_kind))).scalars())
 
 
 async def _unproven(connection: AsyncConnection, report: int, proof: int) -> str | None:
     """Some of what is wrong after the repair and was not left as it was before; None: there is nothing."""
-    was, done = MISMATCH.alias("was"), ARCHIVE.alias("done")
-    same = and_(was.c.item_id == MISMATCH.c.item_id, was.c.kind == MISMATCH.c.kind)
-    repaired = exists().where(
-        done.c.verification_id == report, done.c.item_id == was.c.item_id, done.c.kind == was.c.kind
+    was = MISMATCH.alias("was")
+    same = and_(
+        *[was.c[name] == MISMATCH.c[name] for name in ("item_id", "kind")],
+        or_(was.c.kind.not_in(OF_A_BATCH), _batch_of(was) == _batch_of(MISMATCH)),
     )
-    left = exists().where(was.c.verification_id == report, same, ~repaired)
+    left = exists().where(was.c.verification_id == report, same, ~_is_repaired(was, report))
     wrong = (
         select(func.format("item %s is %s (%s)", MISMATCH.c.item_id, MISMATCH.c.kind, MISMATCH.c.cause))
         .where(MISMATCH.c.verification_id == proof, ~left)
@@ -337,6 +369,21 @@ async def _unproven(connection: AsyncConnection, report: int, proof: int) -> str
     )
     named = list((await connection.execute(wrong)).scalars())
     return ", ".join(named) or None
+
+
+def _is_repaired(found: FromClause, report: int) -> ColumnElement[bool]:
+    """A change is for it. A copy is for all that is wrong with an item that is none."""
+    done = ARCHIVE.alias("done")
+    of_a_batch = and_(done.c.batch_id == _batch_of(found), done.c.kind != "DRIFT")
+    of_an_item = or_(done.c.kind == found.c.kind, done.c.act == "COPY")
+    for_it = case((found.c.kind.in_(OF_A_BATCH), of_a_batch), else_=of_an_item)
+    return exists().where(done.c.verification_id == report, done.c.item_id == found.c.item_id, for_it)
+
+
+def _batch_of(found: FromClause) -> ColumnElement[str]:
+    """That a finding of a kind OF_A_BATCH is about."""
+    batch: ColumnElement[str] = found.c.evidence["new"]["batch"].astext
+    return batch
 
 
 async def _changes(connection: AsyncConnection, report: int) -> dict[str, int]:
@@ -373,15 +420,10 @@ async def _left(connection: AsyncConnection, report: int, proposals: Proposals) 
         ],
         else_=func.coalesce(MISMATCH.c.repair, ""),
     )
-    done = exists().where(
-        ARCHIVE.c.verification_id == report,
-        ARCHIVE.c.item_id == MISMATCH.c.item_id,
-        ARCHIVE.c.kind == MISMATCH.c.kind,
-    )
     rows: Select[str, str, str] = (
         select(MISMATCH.c.item_id, MISMATCH.c.kind, what)
         .outerjoin(can, and_(can.c.id == MISMATCH.c.item_id, MISMATCH.c.kind != "DRIFT"))
-        .where(MISMATCH.c.verification_id == report, ~done)
+        .where(MISMATCH.c.verification_id == report, ~_is_repaired(MISMATCH, report))
         .order_by(MISMATCH.c.position)
     )
     number = await connection.scalar(select(func.count()).select_from(rows.subquery()))

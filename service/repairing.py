@@ -14,6 +14,13 @@ from service.terminal import name, plain
 TOLD = ("quantity", "status", "costPerUnitUSD", "locationId")
 """Of a batch that comes or goes as a whole."""
 
+NOT_MENDED = {
+    "conservation": "nobody recorded how, so nothing here mends it; compare with a backup",
+    "originals": "nobody recorded who, so nothing here mends it; compare with a backup",
+    "tables, keys and indexes": "`stockshift migrate` makes what is missing",
+}
+"""What to do about a check of UNNAMED."""
+
 
 def repair_database(
     database: Database, lock_timeout_ms: int, accepted: tuple[str, ...], kept: tuple[str, ...], *, make: bool
@@ -23,7 +30,7 @@ def repair_database(
         raise click.UsageError(f"--accept-drift and --keep-batches exclude each other: {min(both)!r} is in both.")
     done = asyncio.run(_repair(database, Asked(who(), make, accepted, kept, lock_timeout_ms)))
     _show(done)
-    return 0 if (done.made or not done.proposed) and not done.left_number else 1
+    return 0 if (done.made or not done.proposed) and not done.left_number and not done.failed else 1
 
 
 async def _repair(database: Database, asked: Asked) -> Repair:
@@ -43,10 +50,11 @@ def _show(done: Repair) -> None:
         click.echo(f"LEFT {left.kind} {name(left.item_id)}: {plain(left.what)}")
     if done.left_number > SHOWN:
         click.echo(f"… and {done.left_number - SHOWN} more are left; `stockshift verify --json FILE` has all")
+    for check in done.failed:
+        click.echo(f"FAILED {check.name}: {plain(check.detail or '')}; {NOT_MENDED[check.name]}")
     if not done.proposed:
-        click.echo(
-            "Nothing was changed: " + ("what is left is for you to decide." if done.left_number else "all is well.")
-        )
+        wrong = done.left_number or done.failed
+        click.echo("Nothing was changed: " + ("what is left is for you to decide." if wrong else "all is well."))
     elif not done.made:
         click.echo(f"Nothing was changed. `stockshift repair --yes` makes {_of(done)}.")
     else:
@@ -56,8 +64,10 @@ def _show(done: Repair) -> None:
 
 def _of(done: Repair) -> str:
     number = sum(done.changes.values())
-    steps = f"{len(done.steps)} things that are missing, and " if done.steps else ""
-    return f"{steps}{number} changes" if number != 1 else f"{steps}1 change"
+    things = len(done.steps)
+    steps = f"{things} thing{'s' if things > 1 else ''} that {'are' if things > 1 else 'is'} missing" if things else ""
+    changes = f"{number} change{'s' if number > 1 else ''}" if number else ""
+    return ", and ".join(part for part in (steps, changes) if part)
 
 
 def _counted(changes: dict[str, int]) -> str:
