@@ -1,7 +1,7 @@
 """The plan of weeks: where the shop stands between its backup and the last step, and what speaks against going on.
 
 It is read from what was recorded (audit, runs, verifications of all companies) and from the status, in one statement;
-and from the gates of contract, where that is next.
+and from the items that are to be cut over still, and the gates of contract where that is next.
 A stage that is not done is NEXT when it follows the last that is, or was skipped; a backup is, once a run has begun.
 After a rollback everything begins anew; once that is undone, the weeks before it count again.
 """
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
-from sqlalchemy import text
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
-from db.shape import load_shape
+from db.shape import Shape, load_shape
+from migration.candidates import wanted
 from migration.gates import gates
 from migration.status import Status
 
@@ -90,7 +91,8 @@ async def read_schedule(connection: AsyncConnection, status: Status) -> list[Sta
     facts: Facts = {}
     if shape.has(tables.audit):
         facts = (await connection.execute(FACTS)).one()._asdict()
-    since = {name: _since(name, facts, status) for name in STAGES}
+    facts = {**facts, "left": await _not_cut_over(connection, shape)}
+    since = {name: _since(name, facts) for name in STAGES}
     if since["CONTRACT"] is not None:  # it was let go of: what came later changes nothing of that
         states: list[StageState] = ["DONE"] * len(STAGES)
     else:
@@ -105,8 +107,19 @@ async def read_schedule(connection: AsyncConnection, status: Status) -> list[Sta
     return [Stage(name, state, WHAT[name], since[name], tuple(against.get(name, ()))) for name, state in named.items()]
 
 
-def _since(name: StageName, facts: Facts, status: Status) -> datetime | None:
-    if name == "MONTH_1" and status.cut_over < status.items:
+async def _not_cut_over(connection: AsyncConnection, shape: Shape) -> int:
+    """Items that are to be: of one that has nothing to copy there never will be a batch."""
+    item, ledger = shape.relation(tables.items, "item"), shape.relation(tables.copy_ledger, "ledger")
+    left = (
+        select(func.count())
+        .select_from(item.outerjoin(ledger, ledger.c.item_id == item.c.id))
+        .where(ledger.c.cut_over_at.is_(None), or_(ledger.c.item_id.is_not(None), wanted(item)))
+    )
+    return (await connection.execute(left)).scalar_one()
+
+
+def _since(name: StageName, facts: Facts) -> datetime | None:
+    if name == "MONTH_1" and facts["left"]:
         return None
     done: datetime | None = facts.get(name)
     return done
@@ -119,6 +132,8 @@ def _against(name: StageName, facts: Facts, status: Status) -> Iterator[str]:
         return
     if name == "MIGRATE":
         run = status.run
+        if run is not None and "MIGRATE" not in facts:
+            yield "an earlier version began it: `stockshift migrate` makes what is missing here"
         if run is not None and (run.unfinished or run.state == "FAILED"):
             state = "INTERRUPTED" if run.interrupted else run.state
             yield (
@@ -138,8 +153,8 @@ def _against(name: StageName, facts: Facts, status: Status) -> Iterator[str]:
         elif facts[name] is None:
             over = "month" if name == "MONTH_1" else "week"
             yield f"no verification of all companies has passed since the {over} was over"
-    if name == "MONTH_1" and status.cut_over < status.items:
-        yield f"{status.items - status.cut_over} of {status.items} items are not cut over"
+    if name == "MONTH_1" and facts["left"]:
+        yield f"{facts['left']} of {status.items} items are not cut over"
     if facts["outcome"] == "FAILED":
         yield f"verification {facts['verification']} failed; `stockshift verify` says why"
     if status.drifted:

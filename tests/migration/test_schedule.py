@@ -90,6 +90,32 @@ async def test_each_stage_is_done_in_its_turn(items_url: str) -> None:
         assert sinces == sorted(sinces, key=str)
 
 
+async def test_an_item_that_has_nothing_to_copy_does_not_hold_up_the_month(items_url: str) -> None:
+    await migrate(items_url)
+    async with psql(items_url) as connection:
+        await connection.execute(
+            """
+            ALTER TABLE items ALTER status DROP NOT NULL;
+            INSERT INTO items
+            SELECT (jsonb_populate_record(i, '{"id": "nothing", "quantityInStock": 0, "status": null}')).*
+            FROM items i WHERE id = 'item-Sold'
+            """
+        )
+        await cut_over(connection)
+        await days_pass(connection, 30)
+        await verified(items_url)
+    assert (await stands(items_url))[5] == "D"
+
+
+async def test_what_an_earlier_version_began_is_to_be_migrated_again(items_url: str) -> None:
+    await migrate(items_url)
+    async with psql(items_url) as connection:
+        await connection.execute("DROP TABLE stockshift.audit")
+    assert (await scheduled(items_url))["MIGRATE"].against == (
+        "an earlier version began it: `stockshift migrate` makes what is missing here",
+    )
+
+
 async def test_what_speaks_against_going_on_is_said(items_url: str) -> None:
     await migrate(items_url)
     assert (await scheduled(items_url))["TEST_ONE_ITEM"].against == ()
