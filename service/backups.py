@@ -66,10 +66,13 @@ async def _restore(into: str, directory: Path) -> Restored:
 
 
 def _contents(manifest: Manifest) -> str:
-    totals = manifest.contents.totals
-    rows = sum(table.count for table in manifest.contents.tables.values())
+    contents = manifest.contents
+    rows = sum(table.count for table in contents.tables.values())
     name = terminal.plain(str(manifest.database["name"]))
-    return f"{name!r} ({totals.items:,} items, {totals.quantity:,} units, {rows:,} rows in all)"
+    batches = "" if contents.batches is None else f"{contents.batches:,} on batches, "
+    return (
+        f"{name!r} ({contents.totals.items:,} items, {contents.totals.quantity:,} units, {batches}{rows:,} rows in all)"
+    )
 
 
 def rehearse_backup(settings: Settings, live: str | None, into: str | None, directory: Path) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from db import pg_tools
 from db.errors import StockshiftError
+from migration.contract import contract
 from migration.manifest import DUMP, BadBackup, Rows, read_manifest
 from migration.online import migrate_online
 from migration.options import Options
@@ -27,6 +28,7 @@ from tests.migration.support import (
     verified,
     whole_database,
 )
+from tests.migration.test_contract import ACTOR, ready_template, ready_url  # noqa: F401 - fixtures
 from tests.support import insert_item, psql
 
 
@@ -329,6 +331,20 @@ async def test_an_owner_or_a_grantee_that_is_unknown_there_is_no_obstacle(
             await shop.execute("REASSIGN OWNED BY shopkeeper TO postgres; DROP OWNED BY shopkeeper")
             await shop.execute("DROP ROLE shopkeeper")
     await restored(empty_database_url, tmp_path / "backup")
+
+
+async def test_a_backup_of_after_the_contract_is_proven_and_verifies(
+    ready_url: str,  # noqa: F811 - a fixture
+    empty_database_url: str,
+    tmp_path: Path,
+) -> None:
+    async with engine_on(ready_url) as engine, psql(ready_url) as shop:
+        await contract(engine, ACTOR, confirm=await shop.fetchval("SELECT current_database()"))
+        units = await shop.fetchval("SELECT sum(quantity) FROM stock_batches")
+    await backed_up(ready_url, tmp_path / "backup")
+    done = await restored(empty_database_url, tmp_path / "backup")
+    assert (done.contents.totals.quantity, done.contents.batches) == (0, units)
+    assert (await verified(empty_database_url)).passed
 
 
 async def test_a_backup_of_a_copy_under_way_goes_on_where_it_was(

@@ -182,7 +182,8 @@ def rehearsed_url(shop_url: str, command: Command, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DATABASE_URL", shop_url)
     add_items(shop_url, 5)
     assert command("migrate", "--yes").returncode == 0
-    assert command("backup", str(tmp_path / "backup")).returncode == 0
+    backed_up = command("backup", str(tmp_path / "backup"))
+    assert "(5 items, 15 units, 15 on batches, " in backed_up.stdout, backed_up.stderr
     return shop_url
 
 
