@@ -4,17 +4,23 @@ A kind is the reason of movements, and NOT_YET_COPIED, HELD_BACK, NOTHING_TO_COP
 item, who, when, by what application, and what was there before (`old`) and after (`new`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, Text, and_, cast, func, literal, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, case, cast, func, literal, null, or_, select, true
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.mismatches import INSTANT
+from migration.candidates import among_ids
+from migration.comparison import APART, comparison
+from migration.mismatches import INSTANT, object_of
+
+OF_ITEMS = (*APART, "NOTHING_TO_COPY", "CUT_OVER")
+"""The outcomes of `comparison` that explain a difference by themselves."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,76 @@ async def explain_movements(connection: AsyncConnection, shape: Shape, company: 
     """Since the items were copied."""
     rows = await connection.execute(_by_reason(shape, company))
     return [Explanation(row.kind, row.items, row.units, row.examples) for row in rows]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """So many `items` of one outcome, with so many `units` more in batches than in legacy columns; the ids of a few."""
+
+    items: int
+    units: int
+    examples: tuple[str, ...]
+
+
+async def explain_items(
+    connection: AsyncConnection, shape: Shape, company: str | None, found: Mapping[str, Explained]
+) -> Sequence[Explanation]:
+    """`found` is by outcome. Who: whoever wrote the item last, of those that were not cut over."""
+    ids = {item_id for one in found.values() for item_id in one.examples}
+    if not ids:
+        return []
+    compared = comparison(shape, company, among_ids(sorted(ids))).subquery("compared")
+    ledger, write = shape.relation(tables.copy_ledger, "ledger"), shape.relation(tables.legacy_write, "write")
+    latest = select(write).where(write.c.item_id == compared.c.item_id).order_by(write.c.id.desc()).limit(1)
+    last = latest.lateral("last")
+    here = compared.c.outcome != "CUT_OVER"
+    example = _example(
+        item=compared.c.item_id,
+        batch=cast(null(), Text),
+        units=compared.c.explained,
+        who=case((here, last.c.role)),
+        at=case((here, last.c.at), else_=ledger.c.cut_over_at),
+        application=case((here, last.c.application)),
+        old=object_of({"quantity": compared.c.legacy}),
+        new=object_of({"quantity": compared.c.batches}),
+    )
+    rows = await connection.execute(
+        select(compared.c.outcome, example)
+        .select_from(compared)
+        .outerjoin(ledger, ledger.c.item_id == compared.c.item_id)
+        .outerjoin(last, true())
+        .order_by(compared.c.item_id)
+    )
+    examples: dict[str, list[Any]] = {kind: [] for kind in found}
+    for kind, told in rows:
+        examples[kind].append(told)
+    return [Explanation(kind, one.items, one.units, examples[kind]) for kind, one in found.items() if one.items]
+
+
+def _example(
+    *,
+    item: ColumnElement[str],
+    batch: ColumnElement[str],
+    units: ColumnElement[int],
+    who: ColumnElement[str],
+    at: ColumnElement[datetime],
+    application: ColumnElement[str],
+    old: ColumnElement[object],
+    new: ColumnElement[object],
+) -> ColumnElement[object]:
+    when = func.to_char(func.timezone("UTC", at), literal(INSTANT, Text))
+    return object_of(
+        {
+            "item": item,
+            "batch": batch,
+            "units": units,
+            "who": who,
+            "when": when,
+            "application": application,
+            "old": old,
+            "new": new,
+        }
+    )
 
 
 def _by_reason(shape: Shape, company: str | None) -> Select[*tuple[object, ...]]:
@@ -74,15 +150,15 @@ def _by_reason(shape: Shape, company: str | None) -> Select[*tuple[object, ...]]
         .limit(1)
         .lateral("followed")
     )
-    example = func.jsonb_build_object(
-        *[literal("item", Text), movement.c.item_id],
-        *[literal("batch", Text), movement.c.batch_id],
-        *[literal("units", Text), movement.c.delta],
-        *[literal("who", Text), func.coalesce(movement.c.actor, movement.c.role)],
-        *[literal("when", Text), func.to_char(func.timezone("UTC", movement.c.at), literal(INSTANT, Text))],
-        *[literal("application", Text), movement.c.application],
-        *[literal("old", Text), followed.c.before],
-        *[literal("new", Text), followed.c.after],
+    example = _example(
+        item=movement.c.item_id,
+        batch=movement.c.batch_id,
+        units=movement.c.delta,
+        who=func.coalesce(movement.c.actor, movement.c.role),
+        at=movement.c.at,
+        application=movement.c.application,
+        old=followed.c.before,
+        new=followed.c.after,
     )
     return (
         select(

@@ -35,6 +35,7 @@ from migration.choices import Chosen
 from migration.comparison import APART, MATCHING, comparison
 from migration.conservation import check_of, prove
 from migration.expand import rendered
+from migration.explanations import OF_ITEMS, Explained, explain_items
 from migration.failures import explained
 from migration.findings import BROKEN, list_findings
 from migration.mismatches import CAUSES, listing
@@ -97,6 +98,15 @@ async def compare(
     count = {
         key: func.count().filter(outcome == key).label(key) for key in (*MATCHING, *APART, "FIELDS_DIFFER", *CAUSES)
     }
+    explaining = {
+        f"{what} {key}": value.filter(outcome == key).label(f"{what} {key}")
+        for key in OF_ITEMS
+        for what, value in {
+            "units": func.sum(compared.c.explained),
+            "first": func.min(compared.c.item_id),
+            "last": func.max(compared.c.item_id),
+        }.items()
+    }
     not_on_batches = outcome.in_([*APART, "NOTHING_TO_COPY"])
     received = outcome.not_in([*APART, "NOTHING_TO_COPY", "CUT_OVER"])
     found = (
@@ -109,6 +119,7 @@ async def compare(
                 _total(case((not_on_batches, compared.c.legacy), else_=0)).label("not_on_batches"),
                 _total(compared.c.explained).label("explained"),
                 *count.values(),
+                *explaining.values(),
             ).add_cte(listed.cte("listed"))
         )
     ).one()
@@ -156,7 +167,17 @@ async def compare(
     )
     not_copied = number["NOT_COPIED"]
     verified = Verified(verification_id, checks, mismatched, mismatched - not_copied, not_copied + new)
-    await keep(connection, verification_id, checks, conserved, seen.explanations)
+    told_of = found._asdict()
+    of_items = {
+        key: Explained(
+            number[key],
+            int(told_of[f"units {key}"] or 0),
+            tuple(told_of[f"{which} {key}"] for which in ("first", "last") if number[key]),
+        )
+        for key in OF_ITEMS
+    }
+    explanations = [*seen.explanations, *await explain_items(connection, shape, company, of_items)]
+    await keep(connection, verification_id, checks, conserved, explanations)
     facts = seen.facts
     kept = (
         update(tables.verification)
