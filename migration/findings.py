@@ -5,6 +5,7 @@
 | FLAG_WITHOUT_COPY | the flag says that the item is on batches, but it was never copied | flagged but never copied |
 | UNBALANCED | what was copied and what moved since is not what is there | baseline plus movements |
 | DRIFT | the legacy columns were written after the cut-over | drift |
+| UNRECORDED_DRIFT | the same, and nothing recorded it | originals |
 | WRITE_BACK_WRONG | write-back is on, and the legacy columns are not what the batches say | write-back |
 | ORPHAN | a batch of an item that is not there | batches with an unknown itemId |
 | UNKNOWN_LOCATION, UNKNOWN_USER | a batch refers to a location or user that is not there | ... an unknown locationId |
@@ -43,7 +44,8 @@ from db.shape import Shape
 from migration.candidates import Among, everything
 from migration.checks import Check, drifted, unbalanced
 from migration.comparison import EXAMPLES, dangling
-from migration.mismatches import evidence, object_of, writer_of
+from migration.fingerprint import fingerprint, legacy_hash, text_hash
+from migration.mismatches import EMPTY, evidence, object_of, recorded, unrecorded, writer_of
 from migration.written_back import write_back_wrong
 
 CHECKED = {
@@ -53,6 +55,7 @@ CHECKED = {
     "UNKNOWN_LOCATION": "batches with an unknown locationId",
     "UNKNOWN_USER": "batches with an unknown assignedUserId",
     "DRIFT": "drift",
+    "UNRECORDED_DRIFT": "originals",
     "WRITE_BACK_WRONG": "write-back",
 }
 """By kind: the check that says there is none."""
@@ -84,7 +87,8 @@ async def list_findings(
 ) -> Mapping[str, Check]:
     """Lists them behind the report's mismatches, and answers the check of each kind.
 
-    Only items `among` these can be unbalanced; only references in these columns can be `broken`.
+    Only items `among` these can be unbalanced or have unrecorded drift; only references in these columns can be
+    `broken`.
     """
     mismatch = tables.verification_mismatch
     queries = [
@@ -95,6 +99,8 @@ async def list_findings(
     ]
     if (flagged := _flagged(shape, company)) is not None:
         queries.append(flagged)
+    if shape.has_legacy_columns:
+        queries.append(_unrecorded_drift(shape, company, among))
     found = union_all(*queries).subquery("finding")
     mine = mismatch.c.verification_id == verification_id
     last = select(func.coalesce(func.max(mismatch.c.position), 0)).where(mine).scalar_subquery()
@@ -253,6 +259,44 @@ def _drift(shape: Shape, company: str | None) -> Select[str]:
         )
         .select_from(item)
         .join(by_item, by_item.c.item_id == item.c.id)
+    )
+
+
+def _unrecorded_drift(shape: Shape, company: str | None, among: Among) -> Select[str]:
+    """Of items that are cut over: their legacy columns are not as they were when they were last seen."""
+    item, ledger = shape.relation(tables.items, "unseen_item"), shape.relation(tables.copy_ledger, "unseen_ledger")
+    touched = (
+        select(ledger.c.item_id)
+        .join(item, item.c.id == ledger.c.item_id)
+        .where(
+            ledger.c.cut_over_at.is_not(null()),
+            among(ledger.c.item_id),
+            (fingerprint(legacy_hash(item), text_hash(ledger.c.original)) == ledger.c.fingerprint).is_not(true()),
+            true() if company is None else item.c.companyId == company,
+        )
+        .cte("touched", nesting=True)
+    )
+    record = recorded(shape, touched)
+    before, after = unrecorded(item, ledger, record)
+    return (
+        _row(
+            "UNRECORDED_DRIFT",
+            item,
+            item_id=item.c.id,
+            batches=_there(shape, item.c.id),
+            cause=func.format(
+                "the legacy columns were written since the cut-over, and nothing recorded it: %s -> %s",
+                before,
+                after,
+            ),
+            repair=literal("record the write; then it is drift, which can be decided", Text),
+            proof=evidence(UNKNOWN, before, after),
+        )
+        .select_from(touched)
+        .join(item, item.c.id == touched.c.item_id)
+        .join(ledger, ledger.c.item_id == touched.c.item_id)
+        .outerjoin(record, record.c.item_id == touched.c.item_id)
+        .where(after != EMPTY)
     )
 
 

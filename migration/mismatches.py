@@ -24,7 +24,9 @@ from collections.abc import Mapping
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Double,
     FromClause,
+    Numeric,
     Select,
     Subquery,
     Text,
@@ -40,7 +42,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     true,
     union_all,
 )
@@ -70,6 +71,8 @@ REPAIRS = {
     "NOT_COPIED": "run `stockshift migrate` again: it copies what is new",
     "HIDDEN_LEGACY_STOCK": "leave one batch that equals the item, or none; then run `stockshift migrate` again",
 }
+EMPTY: ColumnElement[object] = cast(literal("{}", Text), JSONB)
+JSON_NULL: ColumnElement[object] = cast(literal("null", Text), JSONB)
 INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
 
 
@@ -82,8 +85,8 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     differing_items = select(compared.c.item_id).where(compared.c.outcome.in_(["FIELDS_DIFFER", "NOT_COPIED"]))
     record = recorded(shape, differing_items.subquery("differing_items"))
     moved = _moved(shape, compared)
-    now = func.to_jsonb(text("listed_item"))
-    known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, cast(literal("{}", Text), JSONB)))
+    now = whole(item)
+    known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, EMPTY))
     values = opening_values(item, ledger.c.choices) | {"status": status_text(item, ledger.c.choices)}
     differs = differing(opening, item, ledger.c.choices)
     not_taken = {name: record.c.not_taken[column].astext for name, column in tables.COMPARED_COLUMNS.items()}
@@ -235,10 +238,9 @@ def object_of(values: Mapping[str, ColumnElement[object]]) -> ColumnElement[obje
 def _object(values: dict[str, ColumnElement[object]], there: dict[str, ColumnElement[bool]]) -> ColumnElement[object]:
     """A JSON object of the values that are `there`, NULL ones with them."""
     pairs = [func.jsonb_build_object(literal(name, Text), values[name]) for name in values]
-    empty = cast(literal("{}", Text), JSONB)
-    built: ColumnElement[object] = empty
+    built = EMPTY
     for name, pair in zip(values, pairs, strict=True):
-        built = built.op("||")(case((there[name], pair), else_=empty))
+        built = built.op("||")(case((there[name], pair), else_=EMPTY))
     return built
 
 
@@ -290,6 +292,30 @@ def recorded(shape: Shape, items: FromClause) -> Subquery:
         .group_by(write.c.item_id)
         .subquery("record")
     )
+
+
+def unrecorded(
+    item: FromClause, ledger: FromClause, record: FromClause
+) -> tuple[ColumnElement[object], ColumnElement[object]]:
+    """How a copied item's legacy columns differ from what was copied and `recorded` since: what they were and what they
+    are, JSON by column. Of a number fifteen digits count, which is what a session that wrote it shows at least."""
+    was = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, EMPTY))
+    before, after = EMPTY, EMPTY
+    for name in tables.COMPARED_COLUMNS.values():
+        key = literal(name, Text)
+        old, new = (func.jsonb_extract_path(side, key) for side in (was, whole(item)))
+        differs = func.nullif(old, JSON_NULL).is_distinct_from(func.nullif(new, JSON_NULL))
+        if isinstance(item.c[name].type, Double):
+            number = cast(func.jsonb_extract_path_text(was, key), Double)
+            differs = cast(number, Numeric).is_distinct_from(cast(item.c[name], Numeric))
+        before = before.op("||")(case((differs, object_of({name: old})), else_=EMPTY))
+        after = after.op("||")(case((differs, object_of({name: new})), else_=EMPTY))
+    return before, after
+
+
+def whole(relation: FromClause) -> ColumnElement[object]:
+    """A row as JSON, every column of it."""
+    return func.to_jsonb(literal_column(relation.name))  # type: ignore[attr-defined]  # each is a table or an alias
 
 
 def _moved(shape: Shape, compared: FromClause) -> Subquery:

@@ -9,7 +9,7 @@
 | MOVE | records a movement that nobody recorded | UNBALANCED |
 | FLAG | takes off a flag | FLAG_WITHOUT_COPY, where the item cannot be copied |
 | WRITE_BACK | writes the legacy columns out of the batches | WRITE_BACK_WRONG |
-| RECORD | records a write of the legacy columns that nobody recorded | LEGACY_CHANGED_UNRECORDED, BOTH_CHANGED |
+| RECORD | records a legacy write that nobody recorded | LEGACY_CHANGED_UNRECORDED, BOTH_CHANGED, UNRECORDED_DRIFT |
 | SETTLE | drift counts no more: the batches stand, or have taken it | DRIFT, when it is asked for |
 
 An opening batch follows its legacy columns until the cut-over (R7): so these are right, whoever changed the batch. What
@@ -32,7 +32,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    literal_column,
     null,
     or_,
     select,
@@ -43,7 +42,7 @@ from db import tables
 from db.shape import Shape
 from migration.candidates import candidates, differing, judged, opening_values, status_text
 from migration.checks import drifted, unbalanced
-from migration.mismatches import is_second, object_of, only_copies, recorded
+from migration.mismatches import EMPTY, is_second, object_of, only_copies, recorded, unrecorded, whole
 
 TO_LEGACY = (
     "COPIED_WRONG",
@@ -53,9 +52,8 @@ TO_LEGACY = (
     "BOTH_CHANGED",
     "COPIED_TWICE",
 )
-UNRECORDED = ("LEGACY_CHANGED_UNRECORDED", "BOTH_CHANGED")
+UNRECORDED = ("LEGACY_CHANGED_UNRECORDED", "BOTH_CHANGED", "UNRECORDED_DRIFT")
 NOT_NULL = ("quantity", "status", "costPerUnitUSD", "freightCostUSD")
-EMPTY: ColumnElement[object] = cast(literal("{}", Text), JSONB)
 NO_BATCH: ColumnElement[str] = cast(null(), Text)
 NOTHING: ColumnElement[object] = cast(null(), JSONB)
 
@@ -287,36 +285,31 @@ class Proposals:
         )
 
     def _unwritten(self) -> Select[str, str, str, str, object, object]:
-        found = self._mismatches("WRITE_BACK_WRONG")
+        """Not before a write that nobody recorded is: then it is drift."""
+        found, unseen = self._mismatches("WRITE_BACK_WRONG"), self._mismatches("UNRECORDED_DRIFT").alias("unseen")
         mismatch = tables.verification_mismatch
         return (
             self._row("WRITE_BACK", found, NO_BATCH, mismatch.c.evidence["new"], mismatch.c.evidence["old"])
             .select_from(found)
             .join(mismatch, and_(mismatch.c.item_id == found.c.item_id, mismatch.c.kind == found.c.kind))
-            .where(mismatch.c.verification_id == self.report)
+            .where(mismatch.c.verification_id == self.report, ~exists().where(unseen.c.item_id == found.c.item_id))
         )
 
     def _records(self) -> Select[str, str, str, str, object, object]:
-        """Of what the opening batch takes as well."""
+        """Of what the opening batch takes as well; of an item that is cut over it need not."""
         found = self._mismatches(*UNRECORDED)
         item, ledger = self._item(), self._ledger()
         can = self.judged().subquery("can")
-        known = recorded(self.shape, found)
-        was = cast(ledger.c.original, JSONB).op("||")(func.coalesce(known.c.known, EMPTY))
-        before, after = EMPTY, EMPTY
-        for name in tables.COMPARED_COLUMNS.values():
-            key = literal(name, Text)
-            old, new = func.jsonb_extract_path(was, key), func.jsonb_extract_path(whole(item), key)
-            differs = func.nullif(old, JSON_NULL).is_distinct_from(func.nullif(new, JSON_NULL))
-            before = before.op("||")(case((differs, object_of({name: old})), else_=EMPTY))
-            after = after.op("||")(case((differs, object_of({name: new})), else_=EMPTY))
+        record = recorded(self.shape, found)
+        before, after = unrecorded(item, ledger, record)
         return (
             self._row("RECORD", found, NO_BATCH, before, after)
             .select_from(found)
             .join(item, item.c.id == found.c.item_id)
             .join(ledger, ledger.c.item_id == item.c.id)
-            .join(can, and_(can.c.id == item.c.id, _possible(can)))
-            .outerjoin(known, known.c.item_id == item.c.id)
+            .outerjoin(can, can.c.id == item.c.id)
+            .outerjoin(record, record.c.item_id == item.c.id)
+            .where(or_(found.c.kind == "UNRECORDED_DRIFT", _possible(can)))
         )
 
     def _drift_taken(self, items: Iterable[str]) -> Select[str, str, str, str, object, object]:
@@ -371,14 +364,6 @@ class Proposals:
 
     def _batch(self, name: str = "batch") -> FromClause:
         return self.shape.relation(tables.stock_batches, name)
-
-
-JSON_NULL: ColumnElement[object] = cast(literal("null", Text), JSONB)
-
-
-def whole(relation: FromClause) -> ColumnElement[object]:
-    """A row as JSON, every column of it."""
-    return func.to_jsonb(literal_column(relation.name))  # type: ignore[attr-defined]  # each is a table or an alias
 
 
 def _possible(can: FromClause) -> ColumnElement[bool]:

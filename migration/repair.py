@@ -327,7 +327,7 @@ async def _record_writes(connection: AsyncConnection, report: int) -> None:
     rows = select(
         ARCHIVE.c.item_id,
         literal("UPDATE", Text),
-        true(),
+        ARCHIVE.c.kind != "UNRECORDED_DRIFT",
         ARCHIVE.c.before,
         ARCHIVE.c.after,
         func.current_setting("application_name"),
@@ -361,9 +361,14 @@ async def _unproven(connection: AsyncConnection, report: int, proof: int) -> str
         or_(was.c.kind.not_in(OF_A_BATCH), _batch_of(was) == _batch_of(MISMATCH)),
     )
     left = exists().where(was.c.verification_id == report, same, ~_is_repaired(was, report))
+    becomes_drift = exists().where(
+        _mine(report, "RECORD"),
+        ARCHIVE.c.item_id == MISMATCH.c.item_id,
+        and_(ARCHIVE.c.kind == "UNRECORDED_DRIFT", MISMATCH.c.kind == "DRIFT"),
+    )
     wrong = (
         select(func.format("item %s is %s (%s)", MISMATCH.c.item_id, MISMATCH.c.kind, MISMATCH.c.cause))
-        .where(MISMATCH.c.verification_id == proof, ~left)
+        .where(MISMATCH.c.verification_id == proof, ~left, ~becomes_drift)
         .order_by(MISMATCH.c.position)
         .limit(5)
     )

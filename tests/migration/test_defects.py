@@ -223,6 +223,16 @@ DEFECTS = [
         repaired=False,
     ),
     Defect(
+        "the legacy columns written after the cut-over, and nothing recorded it",
+        f"{CUT_OVER} {UNSEEN} UPDATE items SET \"quantityInStock\" = 3 WHERE id = 'item-Arrived'",
+        "UNRECORDED_DRIFT",
+    ),
+    Defect(
+        "the same while write-back is on, which must not write over it",
+        f"{WRITTEN_BACK} {UNSEEN} UPDATE items SET \"quantityInStock\" = 3 WHERE id = 'item-Arrived'",
+        "UNRECORDED_DRIFT",
+    ),
+    Defect(
         "a batch changed, and write-back did not fire",
         f"""
         {WRITTEN_BACK} ALTER TABLE stock_batches DISABLE TRIGGER stockshift_write_back_update;
