@@ -119,6 +119,20 @@ class VerificationReport:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A report in a list of them; see VerificationReport."""
+
+    id: int
+    company_id: str | None
+    state: str
+    started_at: datetime
+    finished_at: datetime | None
+    requested_by: str | None
+    items_checked: int
+    items_mismatched: int
+
+
+@dataclass(frozen=True)
 class Compared:
     """The mismatches of two reports, by item and kind: in the later only, in the earlier only, in both (as later)."""
 
@@ -141,12 +155,15 @@ def state(verification: FromClause) -> ColumnElement[str]:
     return case((and_(verification.c.state == "RUNNING", old, ~held), "INTERRUPTED"), else_=verification.c.state)
 
 
-async def latest_ids(connection: AsyncConnection, company: str | None, *, first: int = 20) -> list[int]:
-    """The ids of the latest reports, newest first: of all companies' items together, or of one company's."""
+async def latest_reports(connection: AsyncConnection, company: str | None, *, first: int) -> list[Listed]:
+    """The latest reports, newest first: of everybody who may verify, or of one company's items alone."""
     if not (await load_shape(connection)).expanded:
         return []
-    query = select(REPORTS.c.id).where(_visible_to(company)).order_by(REPORTS.c.id.desc()).limit(first)
-    return list((await connection.execute(query)).scalars())
+    columns = [
+        state(REPORTS).label(each.name) if each.name == "state" else REPORTS.c[each.name] for each in fields(Listed)
+    ]
+    query = select(*columns).where(_visible_to(company)).order_by(REPORTS.c.id.desc()).limit(first)
+    return [Listed(**row._asdict()) for row in await connection.execute(query)]
 
 
 async def load_report(

@@ -29,7 +29,7 @@ from migration.history import Act
 from migration.plan import Group, Plan
 from migration.progress import Progress as Step
 from migration.progress import Report
-from migration.report import Mismatch, VerificationReport
+from migration.report import Compared, Listed, Mismatch, VerificationReport
 from migration.run import Run
 from migration.schedule import Stage
 from migration.status import Phase, Status
@@ -319,7 +319,34 @@ def show_report(report: VerificationReport) -> None:
         expected = f", expected {check.expected}" if check.expected is not None and not check.passed else ""
         detail = f" ({plain(check.detail)})" if check.detail else ""
         click.echo(f"  {mark} {check.name}: {check.actual}{expected}{detail}")
-    for mismatch in report.mismatches[:SHOWN]:
+    _show_mismatches(report.mismatches)
+    if len(report.mismatches) > SHOWN:
+        click.echo(f"… and {len(report.mismatches) - SHOWN} more mismatches; --json FILE has all")
+
+
+def show_reports(reports: Iterable[Listed]) -> None:
+    for report in reports:
+        took = f", {(report.finished_at - report.started_at).total_seconds():.1f} s" if report.finished_at else ""
+        of = f" of company {name(report.company_id)}" if report.company_id else ""
+        click.echo(
+            f"{report.id:>6}  {report.started_at:%Y-%m-%d %H:%M:%S} UTC  {report.state:11}"
+            f" {report.items_checked} items{of}, {report.items_mismatched} mismatches{took},"
+            f" by {plain(report.requested_by or 'somebody')}"
+        )
+
+
+def show_compared(compared: Compared) -> None:
+    for title, mismatches in (
+        ("new", compared.new),
+        ("still there", compared.still_there),
+        ("gone", compared.gone),
+    ):
+        click.echo(f"{title}: {len(mismatches)}")
+        _show_mismatches(mismatches)
+
+
+def _show_mismatches(mismatches: list[Mismatch]) -> None:
+    for mismatch in mismatches[:SHOWN]:
         fields = f" [{', '.join(mismatch.fields)}]" if mismatch.fields else ""
         click.echo(
             f'{mismatch.kind} {name(mismatch.item_id)} "{name(mismatch.item_name)}": '
@@ -327,5 +354,3 @@ def show_report(report: VerificationReport) -> None:
             f"{fields}\n"
             f"    {plain(mismatch.cause)}{by_whom(mismatch)}; proposed: {plain(mismatch.repair or 'none')}"
         )
-    if len(report.mismatches) > SHOWN:
-        click.echo(f"… and {len(report.mismatches) - SHOWN} more mismatches; --json FILE has all")

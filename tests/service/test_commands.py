@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,9 @@ def test_an_empty_database_is_no_shop(empty_database_url: str) -> None:
         (["demo", "--items", "many"], "'many' is not a valid integer"),
         (["serve", "--port", "http"], "'http' is not a valid integer"),
         (["verify", "--json", "-", "--csv", "-"], "cannot share stdout"),
+        (["verify", "--list", "--report", "1"], "--list, --report and --compare exclude each other"),
+        (["verify", "--compare", "1", "2", "--json", "-"], "--json and --csv are for one report"),
+        (["verify", "--compare", "1"], "requires 2 arguments"),
         (["migrate", "--atomic", "--online"], "--atomic and --online exclude each other"),
         (["migrate", "--atomic", "--chunk-size", "5"], "--atomic is one transaction"),
         (["migrate", "--atomic", "--throttle", "sleep=1"], "--atomic is one transaction"),
@@ -291,6 +295,29 @@ def test_verify_names_a_mismatch_and_says_no(migrated_url: str) -> None:
     assert json.loads(piped.stdout)["items_mismatched"] == 1
     rows = list(csv.DictReader(io.StringIO(stockshift("verify", "--csv", "-", env=variables(migrated_url)).stdout)))
     assert [row["item_id"] for row in rows if row["result"] == "MISMATCH"] == ["item-3"]
+
+
+def test_reports_are_listed_shown_again_and_compared(migrated_url: str, tmp_path: Path) -> None:
+    execute(migrated_url, """UPDATE stock_batches SET quantity = quantity + 1 WHERE "itemId" = 'item-3'""")
+    env = variables(migrated_url)
+    made = stockshift("verify", env=env)
+    listed = stockshift("verify", "--list", env=env)
+    assert listed.returncode == 0
+    latest, first = listed.stdout.splitlines()
+    assert re.fullmatch(r" +2  .* UTC  FAILED +5 items, 1 mismatches, \d+\.\d s, by .+", latest)
+    assert re.fullmatch(r" +1  .* UTC  PASSED +5 items, 0 mismatches, \d+\.\d s, by .+", first)
+    lines = tmp_path / "mismatches.csv"
+    again = stockshift("verify", "--report", "2", "--csv", str(lines), env=env)
+    assert (again.returncode, again.stdout) == (1, made.stdout)
+    assert [row["item_id"] for row in csv.DictReader(lines.read_text().splitlines())] == ["item-3"]
+    assert stockshift("verify", "--report", "1", env=env).returncode == 0
+    worse = stockshift("verify", "--compare", "1", "2", env=env)
+    assert worse.returncode == 1
+    assert worse.stdout.startswith('new: 1\nOPENING_BATCH_CHANGED item-3 "Item 3"')
+    assert worse.stdout.endswith("still there: 0\ngone: 0\n")
+    better = stockshift("verify", "--compare", "2", "1", env=env)
+    assert (better.returncode, better.stdout.splitlines()[-3:-1][0][:7]) == (0, "gone: 1")
+    assert "there is no report 7; `stockshift verify --list`" in said(stockshift("verify", "--report", "7", env=env), 2)
 
 
 @pytest.mark.parametrize("option", ["--json", "--csv"])
