@@ -172,6 +172,19 @@ class Scope:
     def mismatches(self) -> FromClause:
         return self.shape.relation(tables.verification_mismatch, self.name("mismatch"))
 
+    def conservation(self) -> FromClause:
+        """Who sees one company is not told the id of a place of another, where one of its own batches may be."""
+        line = self.shape.relation(tables.verification_conservation, self.name("conservation"))
+        if self.company is None:
+            return line
+        location = self.locations()
+        known = exists().where(location.c.id == line.c.location_id).correlate(line)
+        shown = {column.name: column for column in line.c} | {"location_id": case((known, line.c.location_id))}
+        return select(*[value.label(name) for name, value in shown.items()]).subquery(self.name("conservation"))
+
+    def explanations(self) -> FromClause:
+        return self.shape.relation(tables.verification_explanation, self.name("explanation"))
+
     def copy_of(self, item_id: ColumnElement[str]) -> tuple[FromClause, ColumnElement[bool]]:
         """The ledger entry of an item that came out of this scope: the relation, and what holds of it."""
         ledger = self._ledger()

@@ -1,6 +1,8 @@
 """How a kept verification is answered."""
 
-from sqlalchemy import Text, case, cast, func, null, select
+from collections.abc import Callable
+
+from sqlalchemy import BigInteger, Text, case, cast, func, null, select
 
 from migration.report import state
 from resolvers.connection import Order, Rows, connection
@@ -62,6 +64,46 @@ def _mismatches(report: Row, selected: Selected) -> Value | Json:
     return connection(report.scope, selected, rows, lambda page: Row(report.scope, page), MISMATCH)
 
 
+def _amount(side: str) -> Callable[[Row, Selected], Json]:
+    """USD are exact, so they are texts: a JSON number is a double to most."""
+    fields: Fields[Row] = {
+        "units": lambda line, _: cast(line.c[f"{side}_units"], BigInteger),
+        "valueUSD": lambda line, _: cast(line.c[f"{side}_value"], Text),
+        "freightUSD": lambda line, _: cast(line.c[f"{side}_freight"], Text),
+    }
+    return lambda line, selected: json_object(line, fields, selected.children)
+
+
+CONSERVATION: Fields[Row] = {
+    "companyId": column("company_id"),
+    "locationId": column("location_id"),
+    "status": column("status"),
+    "copied": _amount("copied"),
+    "moved": _amount("moved"),
+    "there": _amount("batch"),
+    "conserved": column("conserved"),
+}
+
+EXPLANATION: Fields[Row] = {
+    "kind": column("kind"),
+    "items": column("items"),
+    "units": column("units"),
+    "examples": lambda explanation, _: cast(explanation.c.examples, JSON_TEXT),
+}
+
+
+def _conservation(report: Row, selected: Selected) -> Value:
+    line = Row(report.scope, report.scope.conservation())
+    shown = json_list(json_object(line, CONSERVATION, selected.children), line.c.position)
+    return select(shown.value).where(line.c.verification_id == report.c.id).scalar_subquery()
+
+
+def _explanations(report: Row, selected: Selected) -> Value:
+    explanation = Row(report.scope, report.scope.explanations())
+    shown = json_list(json_object(explanation, EXPLANATION, selected.children), explanation.c.kind)
+    return select(shown.value).where(explanation.c.verification_id == report.c.id).scalar_subquery()
+
+
 VERIFICATION: Fields[Row] = {
     "id": lambda report, _: cast(report.c.id, Text),
     "state": lambda report, _: state(report.table),
@@ -76,6 +118,12 @@ VERIFICATION: Fields[Row] = {
     "explainedDifference": column("explained_difference"),
     "checks": _checks,
     "mismatches": _mismatches,
+    "conservation": _conservation,
+    "explanations": _explanations,
+    "database": column("database"),
+    "serverVersion": column("server_version"),
+    "rowCounts": lambda report, _: cast(report.c.row_counts, JSON_TEXT),
+    "fingerprint": lambda report, _: cast(report.c.fingerprint, JSON_TEXT),
 }
 
 

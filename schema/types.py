@@ -252,6 +252,32 @@ class MismatchConnection:
     totalCount: int
 
 
+@strawberry.type(description="USD are exact, as texts.")
+class StockAmount:
+    units: BigInt
+    valueUSD: str
+    freightUSD: str
+
+
+@strawberry.type(description="At one place: what was copied and what moved there or away since must be what is there.")
+class Conservation:
+    companyId: strawberry.ID | None
+    locationId: strawberry.ID | None
+    status: str | None
+    copied: StockAmount
+    moved: StockAmount
+    there: StockAmount
+    conserved: bool
+
+
+@strawberry.type(description="Why batches are not what was copied: a reason of movements, or what items are.")
+class Explanation:
+    kind: str
+    items: BigInt
+    units: BigInt = strawberry.field(description="That came, less those that went.")
+    examples: JSON = strawberry.field(description="Each with item, batch, units, who, when, application, old and new.")
+
+
 @strawberry.type(description="One comparison of both systems, kept.")
 class Verification:
     id: strawberry.ID
@@ -267,6 +293,14 @@ class Verification:
     explainedDifference: BigInt = strawberry.field(description="What was received since, less what is not on batches.")
     checks: list[VerificationCheck]
     mismatches: MismatchConnection = strawberry.field(resolver=mismatches, description="By item id.")
+    conservation: list[Conservation]
+    explanations: list[Explanation] = strawberry.field(description="By kind.")
+    database: str | None = strawberry.field(description="Null here and below in old reports, and until it has ended.")
+    serverVersion: str | None
+    rowCounts: JSON | None = strawberry.field(description="By table.")
+    fingerprint: JSON | None = strawberry.field(
+        description="By column of items: equal where all values are, in whatever order and database."
+    )
 
 
 @strawberry.type

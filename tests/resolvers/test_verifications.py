@@ -1,7 +1,8 @@
 """How kept verifications are answered: the report as it was made, in pages, and in which state."""
 
+from migration.report import VerificationReport, load_report
 from tests.graphql_client import client_of
-from tests.migration.support import verified
+from tests.migration.support import engine_on, verified
 from tests.resolvers.shop import ids
 from tests.support import insert_item, psql
 
@@ -54,6 +55,69 @@ async def test_a_report_is_answered_as_it_was_made(batches_url: str) -> None:
     assert (evidence["old"], evidence["new"]) == ({"quantity": 3}, {"quantity": 4})
     assert (evidence["who"], evidence["application"], evidence["reason"]) == (evidence["role"], "psql", "DIRECT")
     assert evidence["when"].endswith("Z")
+
+
+PROOF = """
+    query($id: ID!) { verification(id: $id) {
+        conservation {
+            companyId locationId status conserved
+            copied { units valueUSD freightUSD } moved { units valueUSD freightUSD } there { units valueUSD freightUSD }
+        }
+        explanations { kind items units examples }
+        database serverVersion rowCounts fingerprint
+    } }
+"""
+
+
+async def test_what_was_proven_explained_and_seen_is_answered_as_it_was_kept(batches_url: str) -> None:
+    async with psql(batches_url) as connection:
+        await connection.execute("""UPDATE stock_batches SET "costPerUnitUSD" = 0.1 WHERE "itemId" = 'pot'""")
+    outcome = await verified(batches_url)
+    async with client_of(batches_url) as client, psql(batches_url) as connection:
+        answered = (await client.ask(PROOF, id=str(outcome.id)))["verification"]
+        kept = await load(batches_url, outcome.id)
+    assert [row.conserved for row in kept.conservation] == [row["conserved"] for row in answered["conservation"]]
+    assert answered["conservation"] == [
+        {
+            "companyId": row.company_id,
+            "locationId": row.location_id,
+            "status": row.status,
+            "conserved": row.conserved,
+            **{
+                name: {
+                    "units": getattr(row, f"{side}_units"),
+                    "valueUSD": getattr(row, f"{side}_value"),
+                    "freightUSD": getattr(row, f"{side}_freight"),
+                }
+                for name, side in {"copied": "copied", "moved": "moved", "there": "batch"}.items()
+            },
+        }
+        for row in kept.conservation
+    ]
+    assert answered["explanations"] == [vars(one) for one in kept.explanations] != []
+    assert (answered["database"], answered["serverVersion"]) == (kept.database, kept.server_version)
+    assert (answered["rowCounts"], answered["fingerprint"]) == (kept.row_counts, kept.fingerprint)
+    assert answered["fingerprint"]
+
+
+async def test_a_report_of_an_earlier_version_has_no_such_facts(batches_url: str) -> None:
+    async with psql(batches_url) as connection:
+        old = await connection.fetchval(
+            "INSERT INTO stockshift.verification (state, finished_at) VALUES ('PASSED', now()) RETURNING id"
+        )
+    async with client_of(batches_url) as client:
+        answered = (await client.ask(PROOF, id=str(old)))["verification"]
+    assert answered == {
+        "conservation": [], "explanations": [], "database": None, "serverVersion": None, "rowCounts": None,
+        "fingerprint": None,
+    }  # fmt: skip
+
+
+async def load(url: str, verification_id: int) -> VerificationReport:
+    async with engine_on(url) as engine, engine.connect() as connection:
+        report = await load_report(connection, verification_id, None)
+    assert report is not None
+    return report
 
 
 async def test_verifications_come_latest_first_in_pages(batches_url: str) -> None:

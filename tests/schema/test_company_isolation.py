@@ -298,6 +298,9 @@ async def test_a_verification_of_one_company_is_as_if_the_other_were_not(compani
         state itemsChecked itemsMatched itemsMismatched legacyQuantity batchQuantity explainedDifference
         checks { name passed expected actual detail }
         mismatches { totalCount edges { node { itemId fields cause repair } } }
+        conservation { companyId locationId status conserved
+            copied { units valueUSD freightUSD } moved { units valueUSD freightUSD } there { units } }
+        explanations { kind items units examples } rowCounts fingerprint
     } errors { message } } }"""
     async with web_on(companies_url) as both, web_on(alone_url) as alone:
         seen, expected = (await ask(both, report)).json(), (await ask(alone, report)).json()
