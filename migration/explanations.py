@@ -6,7 +6,6 @@ item, who, when, by what application, and what was there before (`old`) and afte
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, case, cast, func, literal, null, or_, select, true
@@ -85,14 +84,14 @@ async def explain_items(
 
 def _example(
     *,
-    item: ColumnElement[str],
-    batch: ColumnElement[str],
-    units: ColumnElement[int],
-    who: ColumnElement[str],
-    at: ColumnElement[datetime],
-    application: ColumnElement[str],
-    old: ColumnElement[object],
-    new: ColumnElement[object],
+    item: ColumnElement[Any],
+    batch: ColumnElement[Any],
+    units: ColumnElement[Any],
+    who: ColumnElement[Any],
+    at: ColumnElement[Any],
+    application: ColumnElement[Any],
+    old: ColumnElement[Any],
+    new: ColumnElement[Any],
 ) -> ColumnElement[object]:
     when = func.to_char(func.timezone("UTC", at), literal(INSTANT, Text))
     return object_of(

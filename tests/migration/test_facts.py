@@ -44,7 +44,8 @@ async def test_a_report_names_its_database_and_server_and_counts_their_rows(capt
     async with psql(captured_items_url) as connection:
         await insert_item(connection, "new")
         await connection.execute("UPDATE items SET \"quantityInStock\" = 3 WHERE id = 'item-Sold'")
-        database, version = await connection.fetchrow("SELECT current_database(), current_setting('server_version')")
+        database = await connection.fetchval("SELECT current_database()")
+        version = await connection.fetchval("SHOW server_version")
     report = await report_on(captured_items_url)
     assert (report.database, report.server_version) == (database, version)
     assert report.row_counts == {
