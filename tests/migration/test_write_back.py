@@ -240,6 +240,18 @@ async def test_an_item_that_is_deleted_or_gets_another_id_takes_it_along(on_url:
     assert (await verified(on_url)).passed
 
 
+async def test_a_location_that_is_deleted_leaves_an_item_and_its_batches_alike(on_url: str) -> None:
+    """The keys write both: the item's location, which is no drift, and the batch's, which write-back follows."""
+    async with psql(on_url) as connection:
+        await insert_batch(connection, "more", "item-Sold", quantity=5, locationId="acme-harbour")
+        await connection.execute("DELETE FROM locations WHERE id = 'acme-main'")
+        assert await legacy(connection, "item-Sold") == (15, "Sold", None)
+        await connection.execute("UPDATE stock_batches SET quantity = 12 WHERE id = 'more'")
+        assert (await legacy(connection, "item-Sold"))[2] == "acme-harbour"
+    assert await wrong(on_url) == []
+    assert (await verified(on_url)).passed
+
+
 async def test_a_trigger_of_it_that_is_gone_is_named_while_it_is_on(on_url: str) -> None:
     async def missing(*, on: bool) -> list[str]:
         async with engine_on(on_url) as engine, connecting(engine) as connection:
