@@ -48,7 +48,7 @@ from migration.expand import existing, tables_to_make
 from migration.failures import explained
 from migration.findings import BROKEN
 from migration.locks import WRITERS_WAIT, is_lock_refused, is_serialization_failure
-from migration.proposals import Proposals
+from migration.proposals import MOVED, Proposals
 from migration.status import read_phase
 from migration.step import Step
 from migration.transaction import one_snapshot, settle
@@ -312,13 +312,13 @@ async def _record_movements(connection: AsyncConnection, report: int, actor: str
     rows = select(
         ARCHIVE.c.batch_id,
         ARCHIVE.c.item_id,
-        cast(ARCHIVE.c.after["delta"].astext, movement.c.delta.type),
+        *[cast(ARCHIVE.c.after[name].astext, movement.c[name].type) for name in MOVED],
         literal("REPAIRED", Text),
         literal(actor, Text),
         func.current_setting("application_name"),
         text("session_user"),
     ).where(_mine(report, "MOVE"))
-    names = ["batch_id", "item_id", "delta", "reason", "actor", "application", "role"]
+    names = ["batch_id", "item_id", *MOVED, "reason", "actor", "application", "role"]
     await connection.execute(insert(movement).from_select(names, rows))
 
 

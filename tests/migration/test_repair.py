@@ -11,7 +11,7 @@ from migration.rollback import roll_back
 from migration.status import read_status
 from migration.verify import MigrationNotStarted
 from tests.migration.support import engine_on, migrate, once_before, verified
-from tests.migration.test_defects import CUT_OVER, NEW_ITEM, NO_ITEM_KEY, OPENING, RECEIVED, UNSEEN, tamper
+from tests.migration.test_defects import CUT_OVER, NEW_ITEM, NO_ITEM_KEY, OPENING, RECEIVED, UNMOVED, UNSEEN, tamper
 from tests.support import psql
 
 TAMPERED = f"UPDATE stock_batches SET quantity = 12, notes = 'x' WHERE id = {OPENING}"
@@ -198,6 +198,27 @@ async def test_drift_may_be_dropped_for_what_the_batches_say(migrated_url: str) 
     await tamper(migrated_url, SOLD)
     assert not (await verified(migrated_url)).passed, "what is written later is drift again"
     assert await drifted_items(migrated_url) == 1
+
+
+async def test_a_movement_that_is_made_up_for_says_of_what_place_and_cost(migrated_url: str) -> None:
+    """So its item is proven again, to the cent: what is known of no place is judged by nobody."""
+    await tamper(migrated_url, f"{CUT_OVER} {UNMOVED} DELETE FROM stock_batches WHERE \"itemId\" = 'item-Sold';")
+    unseen = """SET quantity = 4, "costPerUnitUSD" = 5, "freightCostUSD" = 1, "locationId" = NULL"""
+    await tamper(migrated_url, f"UPDATE stock_batches {unseen} WHERE id = {OPENING}")
+    done = await repaired(migrated_url, make=True)
+    assert (done.failed, done.left) == ((), ())
+    movements = await all_of(
+        migrated_url,
+        "SELECT delta, status, location_id, unit_cost, freight FROM stockshift.movement"
+        " WHERE item_id = 'item-Arrived' ORDER BY delta",
+    )
+    assert [tuple(movement.values()) for movement in movements] == [
+        (-10, "Arrived", "acme-main", 4.25, -12.5),
+        (4, "Arrived", None, 5.0, 1.0),
+    ]
+    await tamper(migrated_url, f'{UNMOVED} UPDATE stock_batches SET "costPerUnitUSD" = 9 WHERE id = {OPENING}')
+    checks = (await verified(migrated_url)).checks
+    assert "conservation" in [check.name for check in checks if not check.passed], "it is judged still"
 
 
 async def test_what_nobody_recorded_is_recorded_now(migrated_url: str) -> None:
