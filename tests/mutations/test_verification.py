@@ -235,8 +235,8 @@ async def test_an_orphan_and_a_batch_at_no_known_location_are_found_and_named(
     report = await run(client)
     assert report["state"] == "FAILED"
     details = {check["name"]: check["detail"] for check in report["checks"] if not check["passed"]}
-    assert "batch orphan of item gone (4 units)" in details["batches with an unknown itemId"]
-    assert "batch astray of item mug (4 units)" in details["batches with an unknown locationId"]
+    assert "item gone: batch orphan (4 units)" in details["batches with an unknown itemId"]
+    assert "item mug: batch astray (4 units)" in details["batches with an unknown locationId"]
     (keys,) = [detail for name, detail in details.items() if "keys" in name]
     assert "itemId" in keys
 
