@@ -16,6 +16,8 @@ from bench.profiling import profile
 from bench.report import render
 from bench.soak import soak
 from bench.soak_report import render_soak
+from bench.verifying import verifying
+from bench.verifying_report import render_verifying
 from db.errors import StockshiftError
 
 FOLDER = Path(__file__).parent
@@ -27,9 +29,11 @@ COPY_ITEMS = 1_000_000
 @click.option(
     "--items",
     type=click.IntRange(min=2_000),
-    help=f"How many items the shop has.  [default: 100000; copy: {COPY_ITEMS}]",
+    help=f"How many items the shop has.  [default: 100000; copy, verify: {COPY_ITEMS}]",
 )
-@click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 5; copy: 3]")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), help="How often everything is measured.  [default: 5; copy, verify: 3]"
+)
 @click.option(
     "--seconds", type=click.IntRange(min=1), help="How long each measurement takes.  [default: 3; soak: 15; copy: 2]"
 )
@@ -47,6 +51,7 @@ COPY_ITEMS = 1_000_000
 )
 @click.option("--profile", "profiled", is_flag=True, help="Measure where the service's time goes, instead.")
 @click.option("--copy", "copied", is_flag=True, help="Measure an online copy and the shop beside it, instead.")
+@click.option("--verify", "verified", is_flag=True, help="Measure a verification, instead.")
 @click.option("--quick", is_flag=True, help="Does it run: fewer items, one short round.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: RESULTS.md and the like, here.")
 def main(
@@ -60,14 +65,17 @@ def main(
     requests: int | None,
     profiled: bool,
     copied: bool,
+    verified: bool,
     quick: bool,
     out: Path | None,
 ) -> None:
     """How fast the service is beside floors and peers on this machine; or what else an option asks for."""
-    if growth + profiled + copied + (requests is not None) > 1:
-        raise click.UsageError("--growth, --soak, --profile and --copy are four measurements; ask for one at a time")
+    if growth + profiled + copied + verified + (requests is not None) > 1:
+        raise click.UsageError(
+            "--growth, --soak, --profile, --copy and --verify are measurements; ask for one at a time"
+        )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped on the way out
-    items = items or (20_000 if quick else COPY_ITEMS if copied else 100_000)
+    items = items or (20_000 if quick else COPY_ITEMS if copied or verified else 100_000)
     try:
         if growth:
             name, text = "GROWTH", render_growth(grow(sizes or ((SIZES[0], 20_000) if quick else SIZES), say))
@@ -79,6 +87,8 @@ def main(
         elif copied:
             found = copying(items, rounds or (1 if quick else 3), seconds or (1 if quick else 2), say)
             name, text = "COPY", render_copying(found)
+        elif verified:
+            name, text = "VERIFY", render_verifying(verifying(items, rounds or (1 if quick else 3), say))
         else:
             options = Options(items, rounds or (1 if quick else 5), seconds or (1 if quick else 3), connections, only)
             name, text = "RESULTS", render(compare(options, say))

@@ -7,6 +7,7 @@
 | DRIFT | the legacy columns were written after the cut-over | drift |
 | UNRECORDED_DRIFT | the same, and nothing recorded it | originals |
 | WRITE_BACK_WRONG | write-back is on, and the legacy columns are not what the batches say | write-back |
+| ITEM_LOST | a copied item is gone, and nothing recorded who deleted it | items lost |
 | ORPHAN | a batch of an item that is not there | batches with an unknown itemId |
 | UNKNOWN_LOCATION, UNKNOWN_USER | a batch refers to a location or user that is not there | ... an unknown locationId |
 
@@ -14,12 +15,14 @@ An item can match and be found here all the same. Where the flag's default is tr
 """
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
     FromClause,
+    Integer,
     Select,
     Text,
     case,
@@ -51,6 +54,7 @@ from migration.written_back import write_back_wrong
 CHECKED = {
     "UNBALANCED": "baseline plus movements",
     "FLAG_WITHOUT_COPY": "flagged but never copied",
+    "ITEM_LOST": "items lost",
     "ORPHAN": "batches with an unknown itemId",
     "UNKNOWN_LOCATION": "batches with an unknown locationId",
     "UNKNOWN_USER": "batches with an unknown assignedUserId",
@@ -74,6 +78,8 @@ FLAG_OFF_BY_DEFAULT: ColumnElement[bool] = literal_column(
 )
 
 
+KEPT = ("name", "quantityInStock", "companyId")
+
 UNKNOWN: ColumnElement[object] = cast(null(), JSONB)
 
 
@@ -84,11 +90,13 @@ async def list_findings(
     company: str | None,
     among: Among = everything,
     broken: Collection[str] = tuple(BROKEN),
+    *,
+    may_be_lost: bool = True,
 ) -> Mapping[str, Check]:
     """Lists them behind the report's mismatches, and answers the check of each kind.
 
     Only items `among` these can be unbalanced or have unrecorded drift; only references in these columns can be
-    `broken`.
+    `broken`; copied items may be lost only if `may_be_lost`.
     """
     mismatch = tables.verification_mismatch
     queries = [
@@ -101,6 +109,8 @@ async def list_findings(
         queries.append(flagged)
     if shape.has_legacy_columns:
         queries.append(_unrecorded_drift(shape, company, among))
+        if may_be_lost:
+            queries.append(_lost(shape, company, await _unseen_until(connection)))
     found = union_all(*queries).subquery("finding")
     mine = mismatch.c.verification_id == verification_id
     last = select(func.coalesce(func.max(mismatch.c.position), 0)).where(mine).scalar_subquery()
@@ -297,6 +307,69 @@ def _unrecorded_drift(shape: Shape, company: str | None, among: Among) -> Select
         .join(ledger, ledger.c.item_id == touched.c.item_id)
         .outerjoin(record, record.c.item_id == touched.c.item_id)
         .where(after != EMPTY)
+    )
+
+
+async def _unseen_until(connection: AsyncConnection) -> datetime | None:
+    """While a contract stood, nothing was captured of items: who deletes one then is not recorded."""
+    archive = tables.archive
+    if await connection.scalar(select(func.to_regclass(archive.fullname))) is None:
+        return None  # expanded by an earlier version
+    until = select(func.max(archive.c.undone_at)).where(archive.c.kind == "CONTRACT")
+    found: datetime | None = await connection.scalar(until)
+    return found
+
+
+def _lost(shape: Shape, company: str | None, since: datetime | None) -> Select[str]:
+    """Copied items that are not there, though the last that is recorded of them is not that they were deleted."""
+    item, ledger = shape.relation(tables.items, "present_item"), shape.relation(tables.copy_ledger, "lost_ledger")
+    write, movement = (
+        shape.relation(tables.legacy_write, "last_write"),
+        shape.relation(tables.movement, "last_movement"),
+    )
+    kept = {name: func.json_extract_path_text(ledger.c.original, literal(name, Text)) for name in KEPT}
+    last = (
+        select(write.c.operation)
+        .where(
+            write.c.item_id == ledger.c.item_id,
+            write.c.at > ledger.c.copied_at,
+            write.c.operation.in_(["INSERT", "DELETE", "TRUNCATE"]),
+        )
+        .order_by(write.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    lost = (
+        select(
+            ledger.c.item_id,
+            ledger.c.batch_id,
+            ledger.c.original,
+            kept["name"].label("name"),
+            cast(kept["quantityInStock"], Integer).label("quantityInStock"),
+        )
+        .where(
+            ~exists().where(item.c.id == ledger.c.item_id),
+            func.coalesce(last, "").not_in(["DELETE", "TRUNCATE"]),
+            true() if since is None else ledger.c.copied_at > since,
+            true() if company is None else kept["companyId"] == company,
+        )
+        .subquery("lost")
+    )
+    by_whom = (
+        select(writer_of(movement))
+        .where(movement.c.batch_id == lost.c.batch_id, movement.c.reason.in_(["DELETED", "TRUNCATED"]))
+        .order_by(movement.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return _row(
+        "ITEM_LOST",
+        lost,
+        item_id=lost.c.item_id,
+        batches=_there(shape, lost.c.item_id),
+        cause=literal("the item was copied and is not there any more, and nothing recorded that it was deleted", Text),
+        repair=literal("decide: put the item back as the evidence has it, or let it be gone", Text),
+        proof=evidence(by_whom, cast(lost.c.original, JSONB), UNKNOWN),
     )
 
 

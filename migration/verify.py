@@ -136,7 +136,15 @@ async def compare(
     copied = sum(number[key] for key in ("MATCH", "CUT_OVER", "FIELDS_DIFFER", "BATCH_LOST", "COPIED_TWICE"))
     lost, held_back, new = number["BATCH_LOST"], number["HELD_BACK"], number["NOT_YET_COPIED"]
     cut_over = found.explained - found.received + found.not_on_batches
-    beside = await list_findings(connection, shape, verification_id, company, sifted.rest, seen.broken)
+    beside = await list_findings(
+        connection,
+        shape,
+        verification_id,
+        company,
+        sifted.rest,
+        seen.broken,
+        may_be_lost=seen.facts.row_counts.get("copy_ledger") != copied,
+    )
     conserved = await prove(connection, shape, company, sifted, seen.stock, seen.moved)
     checks = (
         Check(
@@ -161,7 +169,7 @@ async def compare(
         Check("items match", mismatched == 0, str(items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["HIDDEN_LEGACY_STOCK"] == 0, "0", str(number["HIDDEN_LEGACY_STOCK"])),
-        *[beside[kind] for kind in ("FLAG_WITHOUT_COPY", *BROKEN.values(), "DRIFT", "WRITE_BACK_WRONG")],
+        *[beside[kind] for kind in ("FLAG_WITHOUT_COPY", "ITEM_LOST", *BROKEN.values(), "DRIFT", "WRITE_BACK_WRONG")],
         await all_in_place(connection),
         Check("held back", True, None, str(held_back), "`stockshift plan` says why" if held_back else None),
     )

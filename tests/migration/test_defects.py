@@ -172,6 +172,27 @@ DEFECTS = [
         item="item-new",
     ),
     Defect(
+        "an item deleted while its trigger was off",
+        "ALTER TABLE items DISABLE TRIGGER stockshift_follow_delete; DELETE FROM items WHERE id = 'item-Arrived'",
+        "ITEM_LOST",
+        repaired=False,
+    ),
+    Defect(
+        "an item made again, and deleted while its trigger was off",
+        f"""
+        DELETE FROM items WHERE id = 'item-Arrived'; {NEW_ITEM.replace("item-new", "item-Arrived")}
+        ALTER TABLE items DISABLE TRIGGER stockshift_follow_delete; DELETE FROM items WHERE id = 'item-Arrived'
+        """,
+        "ITEM_LOST",
+        repaired=False,
+    ),
+    Defect(
+        "an item deleted, and its record too",
+        "DELETE FROM items WHERE id = 'item-Arrived'; DELETE FROM stockshift.legacy_write",
+        "ITEM_LOST",
+        repaired=False,
+    ),
+    Defect(
         "the batches of an item that is gone", f"{NO_ITEM_KEY} DELETE FROM items WHERE id = 'item-Arrived'", "ORPHAN"
     ),
     Defect(
