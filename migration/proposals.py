@@ -17,15 +17,12 @@ they cannot tell (drift, batches of unknown origin, a value that no batch can ha
 """
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Double,
     FromClause,
     Insert,
-    Numeric,
     Select,
     Text,
     and_,
@@ -38,7 +35,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -46,8 +42,8 @@ from db import tables
 from db.shape import Shape
 from migration.candidates import candidates, differing, judged, opening_values, status_text
 from migration.checks import drifted, unbalanced
-from migration.conservation import LARGEST
 from migration.mismatches import EMPTY, is_second, object_of, only_copies, recorded, unrecorded, whole
+from migration.unmoved import MOVED, unmoved
 
 TO_LEGACY = (
     "COPIED_WRONG",
@@ -57,8 +53,6 @@ TO_LEGACY = (
     "BOTH_CHANGED",
     "COPIED_TWICE",
 )
-MOVED = ("delta", "status", "location_id", "unit_cost", "freight")
-"""The columns of a movement that say what moved."""
 UNRECORDED = ("LEGACY_CHANGED_UNRECORDED", "BOTH_CHANGED", "UNRECORDED_DRIFT")
 NOT_NULL = ("quantity", "status", "costPerUnitUSD", "freightCostUSD")
 NO_BATCH: ColumnElement[str] = cast(null(), Text)
@@ -272,7 +266,7 @@ class Proposals:
     def _balance(self) -> Select[str, str, str, str, object, object]:
         """By status, place and cost, where these are known; else in units alone."""
         found = self._mismatches("UNBALANCED")
-        ledger, line = self._ledger(), self._unmoved(found)
+        ledger, line = self._ledger(), unmoved(self.shape, found)
         wrong = unbalanced(self.shape, None).subquery("wrong")
         delta = wrong.c.there - wrong.c.copied - wrong.c.moved
         placed = object_of({name: line.c[name] for name in MOVED})
@@ -284,64 +278,6 @@ class Proposals:
             .join(wrong, wrong.c.item_id == found.c.item_id)
             .outerjoin(line, and_(line.c.item_id == found.c.item_id, line.c.placed, line.c.total == delta))
         )
-
-    def _unmoved(self, found: FromClause) -> FromClause:
-        """The movements that these items lack, by the columns MOVED: with what was copied and what moved since they sum
-        up to what is there. `total` units of the item; `placed`: the status of each is known."""
-        ledger, movement = self._ledger(), self.shape.relation(tables.movement, "movement")
-        batch, present = self._batch(), self._batch("present")
-        mine = select(found.c.item_id)
-
-        def kept(name: str) -> ColumnElement[str]:
-            return func.json_extract_path_text(ledger.c.original, tables.OPENING_COLUMNS[name])
-
-        copied = select(
-            ledger.c.item_id,
-            func.coalesce(kept("status"), ledger.c.choices["status"].astext).label("status"),
-            kept("locationId").label("location_id"),
-            cast(func.coalesce(kept("costPerUnitUSD"), ledger.c.choices["costPerUnitUSD"].astext), Double).label(
-                "unit_cost"
-            ),
-            (-func.coalesce(cast(kept("quantity"), BigInteger), 0)).label("units"),
-            (-_usd(cast(kept("freightCostUSD"), Double))).label("freight"),
-        ).where(ledger.c.item_id.in_(mine))
-        moved = (
-            select(
-                movement.c.item_id,
-                movement.c.status,
-                movement.c.location_id,
-                movement.c.unit_cost,
-                -movement.c.delta,
-                -_usd(movement.c.freight),
-            )
-            .join(ledger, ledger.c.item_id == movement.c.item_id)
-            .where(
-                ledger.c.item_id.in_(mine),
-                or_(movement.c.at >= ledger.c.copied_at, exists().where(present.c.id == movement.c.batch_id)),
-            )
-        )
-        there = select(
-            batch.c.itemId,
-            cast(batch.c.status, Text),
-            batch.c.locationId,
-            batch.c.costPerUnitUSD,
-            cast(batch.c.quantity, BigInteger),
-            _usd(batch.c.freightCostUSD),
-        ).where(batch.c.itemId.in_(mine))
-        each = union_all(copied, moved, there).subquery("each")
-        units, freight = func.sum(each.c.units), func.sum(each.c.freight)
-        at = [each.c.item_id, each.c.status, each.c.location_id, each.c.unit_cost]
-        line = (
-            select(*at, units.label("delta"), freight.label("freight"))
-            .group_by(*at)
-            .having(or_(units != 0, freight != 0))
-            .subquery("line")
-        )
-        return select(
-            line,
-            func.sum(line.c.delta).over(partition_by=line.c.item_id).label("total"),
-            func.bool_and(line.c.status.is_not(null())).over(partition_by=line.c.item_id).label("placed"),
-        ).subquery("unmoved")
 
     def _flags(self) -> Select[str, str, str, str, object, object]:
         found = self._mismatches("FLAG_WITHOUT_COPY")
@@ -433,11 +369,6 @@ class Proposals:
 
     def _batch(self, name: str = "batch") -> FromClause:
         return self.shape.relation(tables.stock_batches, name)
-
-
-def _usd(amount: ColumnElement[float]) -> ColumnElement[Decimal]:
-    """As conservation counts it."""
-    return case((func.abs(amount) <= LARGEST, cast(amount, Numeric)), else_=0)
 
 
 def _possible(can: FromClause) -> ColumnElement[bool]:

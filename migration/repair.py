@@ -17,21 +17,12 @@ from sqlalchemy import (
     FromClause,
     Row,
     Select,
-    Text,
     and_,
     case,
-    cast,
-    column,
-    delete,
     exists,
     func,
-    insert,
-    literal,
     or_,
     select,
-    text,
-    true,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -40,20 +31,20 @@ from db.engine import connecting
 from db.errors import StockshiftError
 from db.shape import Shape, load_shape
 from migration import audit, verify
-from migration.candidates import HELD_BACK, among_ids
+from migration.candidates import HELD_BACK
 from migration.capture import functions_to_make, triggers_to_put
+from migration.carry_out import ARCHIVE, carry_out, change_of, items_with
 from migration.checks import Check, drifted
-from migration.copy import because, copy_items
 from migration.expand import existing, tables_to_make
 from migration.failures import explained
 from migration.findings import BROKEN
 from migration.locks import WRITERS_WAIT, is_lock_refused, is_serialization_failure
-from migration.proposals import MOVED, Proposals
+from migration.proposals import Proposals
 from migration.status import read_phase
 from migration.step import Step
 from migration.transaction import one_snapshot, settle
 from migration.write_back import write_back_to_put
-from migration.written_back import is_write_back_on, write_back_of
+from migration.written_back import is_write_back_on
 
 ATTEMPTS = 8
 SHOWN = 20
@@ -63,7 +54,6 @@ UNNAMED = ("conservation", "originals", "tables, keys and indexes")
 OF_A_BATCH = tuple(BROKEN.values())
 """Kinds of which an item can have several, one a batch."""
 
-ARCHIVE = tables.repair_archive
 MISMATCH = tables.verification_mismatch
 
 
@@ -212,7 +202,7 @@ async def _repair(connection: AsyncConnection, asked: Asked, steps: tuple[str, .
         number, left = await _left(connection, report, proposals)
         failed = () if (changes or steps) and not made else _unnamed(found)
         return Repair(made, steps, changes, shown, number, left, None, failed)
-    await _make(connection, shape, report, asked.actor)
+    await carry_out(connection, shape, report, asked.actor)
     shape = await load_shape(connection)
     proof = await _verified(connection, shape, asked.actor)
     if wrong := await _unproven(connection, report, proof.id):
@@ -259,98 +249,11 @@ async def _have_drift(connection: AsyncConnection, shape: Shape, items: Sequence
 
 async def _have_batches(connection: AsyncConnection, report: int, accepted: Sequence[str]) -> None:
     """Drift that no batch takes would be lost."""
-    taken = set(await _ids(connection, report, "SET", kind="DRIFT"))
+    taken = set(await items_with(connection, report, "SET", kind="DRIFT"))
     if lost := [item for item in accepted if item not in taken]:
         raise NoDrift(
             f"item {lost[0]!r} has no batch that could take its drift; make one, or let it be with --keep-batches"
         )
-
-
-def _mine(report: int, *acts: str) -> ColumnElement[bool]:
-    return and_(ARCHIVE.c.verification_id == report, ARCHIVE.c.act.in_(acts))
-
-
-async def _make(connection: AsyncConnection, shape: Shape, report: int, actor: str) -> None:
-    """Makes what the archive has for the report."""
-    batch = tables.stock_batches
-    await because(connection, "REPAIRED", actor)
-    gone = select(ARCHIVE.c.batch_id).where(_mine(report, "REMOVE"))
-    await connection.execute(delete(batch).where(batch.c.id.in_(gone)))
-    new = _as_batches(_mine(report, "SET"))
-    await connection.execute(
-        update(batch)
-        .where(batch.c.id == new.c.batch_id)
-        .values({column.name: new.c[column.name] for column in batch.columns if column.name != "id"})
-    )
-    back = _as_batches(_mine(report, "PUT_BACK"))
-    names = [column.name for column in batch.columns]
-    await connection.execute(insert(batch).from_select(names, select(*[back.c[name] for name in names])))
-    await _record_movements(connection, report, actor)
-    await _record_writes(connection, report)
-    await _settle_drift(connection, shape, report)
-    if flagged := await _ids(connection, report, "FLAG"):
-        flag = text('UPDATE public.items SET "useBatchSystem" = false WHERE id = ANY(:ids)')
-        await connection.execute(flag, {"ids": flagged})
-    await write_back_of(connection, await _ids(connection, report, "WRITE_BACK", "SETTLE"))
-    if copied := await _ids(connection, report, "COPY"):
-        await copy_items(connection, shape, run=None, among=among_ids(copied))
-
-
-def _as_batches(condition: ColumnElement[bool]) -> FromClause:
-    """The batches of archive rows as they are to be, with their `batch_id`."""
-    columns = [column(each.name, each.type) for each in tables.stock_batches.columns]
-    populated = func.jsonb_populate_record(text("NULL::public.stock_batches"), ARCHIVE.c.after)
-    row = populated.table_valued(*columns, name="row")
-    values = [row.c[each.name] for each in tables.stock_batches.columns]
-    return (
-        select(ARCHIVE.c.batch_id, *values).select_from(ARCHIVE).join(row, true()).where(condition).subquery("becomes")
-    )
-
-
-async def _record_movements(connection: AsyncConnection, report: int, actor: str) -> None:
-    movement = tables.movement
-    rows = select(
-        ARCHIVE.c.batch_id,
-        ARCHIVE.c.item_id,
-        *[cast(ARCHIVE.c.after[name].astext, movement.c[name].type) for name in MOVED],
-        literal("REPAIRED", Text),
-        literal(actor, Text),
-        func.current_setting("application_name"),
-        text("session_user"),
-    ).where(_mine(report, "MOVE"))
-    names = ["batch_id", "item_id", *MOVED, "reason", "actor", "application", "role"]
-    await connection.execute(insert(movement).from_select(names, rows))
-
-
-async def _record_writes(connection: AsyncConnection, report: int) -> None:
-    """Whoever wrote is not known: application and role are ours, who wrote it down."""
-    rows = select(
-        ARCHIVE.c.item_id,
-        literal("UPDATE", Text),
-        ARCHIVE.c.kind != "UNRECORDED_DRIFT",
-        ARCHIVE.c.before,
-        ARCHIVE.c.after,
-        func.current_setting("application_name"),
-        text("session_user"),
-    ).where(_mine(report, "RECORD"))
-    names = ["item_id", "operation", "followed", "before", "after", "application", "role"]
-    await connection.execute(insert(tables.legacy_write).from_select(names, rows))
-
-
-async def _settle_drift(connection: AsyncConnection, shape: Shape, report: int) -> None:
-    write = tables.legacy_write
-    drift = drifted(shape, None).subquery("drift")
-    await connection.execute(
-        update(write)
-        .where(write.c.id == drift.c.id, write.c.item_id == drift.c.item_id)
-        .where(ARCHIVE.c.item_id == write.c.item_id, _mine(report, "SETTLE"))
-        .values(settled=ARCHIVE.c.after["settled"].astext)
-    )
-
-
-async def _ids(connection: AsyncConnection, report: int, *acts: str, kind: str | None = None) -> list[str]:
-    of_kind = true() if kind is None else ARCHIVE.c.kind == kind
-    return list((await connection.execute(select(ARCHIVE.c.item_id).where(_mine(report, *acts), of_kind))).scalars())
 
 
 async def _unproven(connection: AsyncConnection, report: int, proof: int) -> str | None:
@@ -362,7 +265,7 @@ async def _unproven(connection: AsyncConnection, report: int, proof: int) -> str
     )
     left = exists().where(was.c.verification_id == report, same, ~_is_repaired(was, report))
     becomes_drift = exists().where(
-        _mine(report, "RECORD"),
+        change_of(report, "RECORD"),
         ARCHIVE.c.item_id == MISMATCH.c.item_id,
         and_(ARCHIVE.c.kind == "UNRECORDED_DRIFT", MISMATCH.c.kind == "DRIFT"),
     )

@@ -1,15 +1,18 @@
 """Repair: shown before it is made, made in one transaction with its proof, and every change kept (R21)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from migration.exclusively import Actor
+from migration.failures import ConnectionLost
 from migration.repair import Asked, NoDrift, NotRepaired, Repair, repair
 from migration.rollback import roll_back
 from migration.status import read_status
 from migration.verify import MigrationNotStarted
+from tests.migration.cutting_over import cut, killed_before
 from tests.migration.support import engine_on, migrate, once_before, verified
 from tests.migration.test_defects import CUT_OVER, NEW_ITEM, NO_ITEM_KEY, OPENING, RECEIVED, UNMOVED, UNSEEN, tamper
 from tests.support import psql
@@ -238,3 +241,57 @@ async def test_a_repair_changes_no_legacy_column(migrated_url: str) -> None:
     before = await all_of(migrated_url, rows)
     assert (await repaired(migrated_url, make=True)).made
     assert await all_of(migrated_url, rows) == before
+
+
+async def cut_the_new_item_over(url: str) -> None:
+    await cut(url, "item-new")
+
+
+async def delete_the_new_item(url: str) -> None:
+    await tamper(url, "DELETE FROM items WHERE id = 'item-new'")
+
+
+async def sell_of_the_batch(url: str) -> None:
+    await tamper(url, f"UPDATE stock_batches SET quantity = quantity - 1 WHERE id = {OPENING}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "act"),
+    [
+        ("FOR NO KEY UPDATE", cut_the_new_item_over),
+        ("INSERT INTO stockshift.repair_archive", sell_of_the_batch),
+        ("FOR NO KEY UPDATE", delete_the_new_item),
+    ],
+)
+async def test_what_others_do_meanwhile_is_neither_undone_nor_done_twice(
+    migrated_url: str, statement: str, act: Callable[[str], Awaitable[None]]
+) -> None:
+    await tamper(migrated_url, f"ALTER TABLE items DISABLE TRIGGER stockshift_follow_insert; {NEW_ITEM}; {TAMPERED}")
+    async with engine_on(migrated_url) as engine:
+        with once_before(engine, statement, lambda: act(migrated_url)):
+            done = await repair(engine, Asked("tester", make=True))
+    assert (done.made, done.left) == (True, ())
+    assert (await verified(migrated_url)).passed
+    (stock,) = await all_of(
+        migrated_url,
+        "SELECT (SELECT count(*) FROM stock_batches WHERE \"itemId\" = 'item-new') AS of_new,"
+        " (SELECT count(*) FROM items WHERE id = 'item-new') AS new,"
+        f" (SELECT quantity FROM stock_batches WHERE id = {OPENING}) AS quantity",
+    )
+    assert (stock["of_new"], stock["quantity"]) == (stock["new"], 10)
+
+
+@pytest.mark.parametrize(
+    "statement", ["FOR NO KEY UPDATE", "DELETE FROM public.stock_batches", "INSERT INTO public.stock"]
+)
+async def test_killed_in_the_middle_it_has_done_nothing_and_can_be_done_again(
+    migrated_url: str, statement: str
+) -> None:
+    await tamper(migrated_url, f"{TAMPERED}; DELETE FROM stock_batches WHERE \"itemId\" = 'item-Sold'")
+    before = await all_of(migrated_url, COUNTS)
+    async with killed_before(migrated_url, statement) as engine:
+        with pytest.raises(ConnectionLost):
+            await repair(engine, Asked("tester", make=True))
+    assert await all_of(migrated_url, COUNTS) == before
+    assert (await repaired(migrated_url, make=True)).made
+    assert (await verified(migrated_url)).passed
