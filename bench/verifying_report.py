@@ -29,10 +29,9 @@ def render_verifying(verifying: Verifying) -> str:
 
 
 def _goals(verifying: Verifying) -> Iterable[Sequence[str]]:
-    for shop in Shop:
-        ratio = _ratio(verifying, shop, _seconds)
-        met = "met" if ratio <= LIMIT else "missed"
-        yield f"all checks, against the recipe's query: {shop.value}", f"at most {LIMIT}", number(ratio, 2), met
+    ratio = _ratio(verifying, Shop.COPIED, _seconds)
+    met = "met" if ratio <= LIMIT else "missed"
+    yield f"all checks, against the recipe's query: {Shop.COPIED.value}", f"at most {LIMIT}", number(ratio, 2), met
 
 
 def _rows(verifying: Verifying) -> Iterable[Sequence[str]]:

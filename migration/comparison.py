@@ -198,7 +198,7 @@ async def unknown_references(connection: AsyncConnection, shape: Shape) -> set[s
 
 async def count_named(connection: AsyncConnection, query: Select[str, *tuple[Any, ...]]) -> tuple[int, list[str]]:
     """How many rows a query of `dangling` finds, and the names of the first few."""
-    found = query.subquery()
+    found = query.cte("found")
     first = select(found.c.named).order_by(found.c.named).limit(EXAMPLES).scalar_subquery()
     count = select(func.count()).select_from(found).scalar_subquery()
     row = (await connection.execute(select(count, func.array(first)))).one()

@@ -41,25 +41,30 @@ def unrecorded(shape: Shape, company: str | None, among: Among) -> Select[str]:
         .cte("changed")
     )
     write = recorded(shape, changed)
-    known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(write.c.known, cast(literal("{}", Text), JSONB)))
-    now = func.to_jsonb(text("original_item"))
-    differs = {name: _differs(item, now, known, name) for name in tables.COMPARED_COLUMNS.values()}
-    columns = func.concat_ws(", ", *[case((differs_here, name)) for name, differs_here in differs.items()])
-    return (
-        select(func.format("item %s: %s changed, and no write of it is recorded", item.c.id, columns).label("named"))
+    nothing = cast(literal("{}", Text), JSONB)
+    row = (
+        select(
+            item.c.id,
+            *[item.c[name] for name in tables.COMPARED_COLUMNS.values()],
+            func.to_jsonb(text("original_item"), type_=JSONB).label("now"),
+            cast(ledger.c.original, JSONB).op("||")(func.coalesce(write.c.known, nothing)).label("known"),
+        )
         .select_from(changed)
         .join(item, item.c.id == changed.c.item_id)
         .join(ledger, ledger.c.item_id == changed.c.item_id)
         .outerjoin(write, write.c.item_id == changed.c.item_id)
-        .where(or_(*differs.values()))
+        .offset(0)  # a fence: the JSON once a row, not once a column
+        .subquery("changed_row")
     )
+    differs = {name: _differs(row, name) for name in tables.COMPARED_COLUMNS.values()}
+    columns = func.concat_ws(", ", *[case((differs_here, name)) for name, differs_here in differs.items()])
+    named = func.format("item %s: %s changed, and no write of it is recorded", row.c.id, columns)
+    return select(named.label("named")).where(or_(*differs.values()))
 
 
-def _differs(
-    item: FromClause, now: ColumnElement[object], known: ColumnElement[object], name: str
-) -> ColumnElement[bool]:
+def _differs(row: FromClause, name: str) -> ColumnElement[bool]:
     """Of a number fifteen digits, which is what a session that wrote it shows at least."""
-    text_known = func.jsonb_extract_path_text(known, literal(name, Text))
-    if isinstance(item.c[name].type, Double):
-        return cast(cast(text_known, Double), Numeric).is_distinct_from(cast(item.c[name], Numeric))
-    return func.jsonb_extract_path_text(now, literal(name, Text)).is_distinct_from(text_known)
+    known = func.jsonb_extract_path_text(row.c.known, literal(name, Text))
+    if isinstance(row.c[name].type, Double):
+        return cast(cast(known, Double), Numeric).is_distinct_from(cast(row.c[name], Numeric))
+    return func.jsonb_extract_path_text(row.c.now, literal(name, Text)).is_distinct_from(known)

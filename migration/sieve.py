@@ -136,7 +136,8 @@ def _not_plain(shape: Shape, company: str | None, *, alone: bool) -> Select[str]
 
 
 def _apart(query: Select[*tuple[Any, ...]], name: str) -> Subquery:
-    """A subquery that is worked out by itself, in parallel too: one with a WITH clause is not merged into the rest."""
+    """Each value once a row, before it is joined to anything; in parallel too, which OFFSET 0 would prevent: what has a
+    WITH clause, though nothing reads it, is not merged into the rest."""
     return query.add_cte(select(literal(1)).cte(f"{name}_apart"), nest_here=True).subquery(name)
 
 

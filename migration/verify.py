@@ -33,7 +33,7 @@ from migration.candidates import Among, candidates, everything, opening_values
 from migration.checks import Check, all_in_place, none_found
 from migration.choices import Chosen
 from migration.comparison import APART, MATCHING, comparison
-from migration.conservation import check_of, prove
+from migration.conservation import Conserved, check_of, prove
 from migration.expand import rendered
 from migration.explanations import OF_ITEMS, Explained, explain_items
 from migration.failures import explained
@@ -41,7 +41,7 @@ from migration.findings import BROKEN, list_findings
 from migration.mismatches import CAUSES, listing
 from migration.originals import unrecorded
 from migration.readers import PLANNED, beside, both
-from migration.seen import keep, look
+from migration.seen import Seen, keep, look
 from migration.sieve import Sifted, proven, sift
 from migration.transaction import one_snapshot, settle
 
@@ -109,20 +109,23 @@ async def compare(
     }
     not_on_batches = outcome.in_([*APART, "NOTHING_TO_COPY"])
     received = outcome.not_in([*APART, "NOTHING_TO_COPY", "CUT_OVER"])
-    found = (
-        await connection.execute(
-            select(
-                func.count().label("items"),
-                _total(compared.c.legacy).label("legacy"),
-                _total(compared.c.batches).label("batches"),
-                _total(case((received, compared.c.explained), else_=0)).label("received"),
-                _total(case((not_on_batches, compared.c.legacy), else_=0)).label("not_on_batches"),
-                _total(compared.c.explained).label("explained"),
-                *count.values(),
-                *explaining.values(),
-            ).add_cte(listed.cte("listed"))
-        )
-    ).one()
+    counted = select(
+        func.count().label("items"),
+        _total(compared.c.legacy).label("legacy"),
+        _total(compared.c.batches).label("batches"),
+        _total(case((received, compared.c.explained), else_=0)).label("received"),
+        _total(case((not_on_batches, compared.c.legacy), else_=0)).label("not_on_batches"),
+        _total(compared.c.explained).label("explained"),
+        *count.values(),
+        *explaining.values(),
+    ).add_cte(listed.cte("listed"))
+    result, (conserved, originals) = await both(
+        connection,
+        reader,
+        lambda one: one.execute(counted),
+        lambda other: _proofs(other, shape, company, sifted, seen),
+    )
+    found = result.one()
     # What the sieve proved is not among them: it is all that there is, less what was looked at.
     plain, plain_legacy = seen.facts.items - found.items, seen.facts.legacy - found.legacy
     plain_received = seen.stock.units - found.batches - plain_legacy
@@ -145,7 +148,6 @@ async def compare(
         seen.broken,
         may_be_lost=seen.facts.row_counts.get("copy_ledger") != copied,
     )
-    conserved = await prove(connection, shape, company, sifted, seen.stock, seen.moved)
     checks = (
         Check(
             "items copied",
@@ -165,7 +167,7 @@ async def compare(
         ),
         beside["UNBALANCED"],
         check_of(conserved),
-        await _originals(connection, shape, company, sifted),
+        originals,
         Check("items match", mismatched == 0, str(items - apart), str(matched)),
         Check("copied twice", number["COPIED_TWICE"] == 0, "0", str(number["COPIED_TWICE"])),
         Check("hidden legacy stock", number["HIDDEN_LEGACY_STOCK"] == 0, "0", str(number["HIDDEN_LEGACY_STOCK"])),
@@ -213,10 +215,14 @@ async def compare(
     return verified
 
 
-async def _originals(connection: AsyncConnection, shape: Shape, company: str | None, sifted: Sifted) -> Check:
+async def _proofs(
+    connection: AsyncConnection, shape: Shape, company: str | None, sifted: Sifted, seen: Seen
+) -> tuple[list[Conserved], Check]:
+    """Conservation, and that the originals are as they were or were written to on record."""
+    conserved = await prove(connection, shape, company, sifted, seen.stock, seen.moved)
     if sifted.clean or not shape.has_legacy_columns:
-        return Check("originals", True, "0", "0")
-    return await none_found(connection, "originals", unrecorded(shape, company, sifted.rest))
+        return conserved, Check("originals", True, "0", "0")
+    return conserved, await none_found(connection, "originals", unrecorded(shape, company, sifted.rest))
 
 
 def _total(value: ColumnElement[int]) -> ColumnElement[int]:
