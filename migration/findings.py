@@ -48,7 +48,7 @@ from migration.candidates import Among, everything
 from migration.checks import Check, drifted, unbalanced
 from migration.comparison import EXAMPLES, dangling
 from migration.fingerprint import fingerprint, legacy_hash, text_hash
-from migration.mismatches import EMPTY, evidence, object_of, recorded, unrecorded, writer_of
+from migration.mismatches import EMPTY, evidence, last_known, object_of, recorded, unrecorded, whole, writer_of
 from migration.written_back import write_back_wrong
 
 CHECKED = {
@@ -287,27 +287,27 @@ def _unrecorded_drift(shape: Shape, company: str | None, among: Among) -> Select
         .cte("touched", nesting=True)
     )
     record = recorded(shape, touched)
-    before, after = unrecorded(item, ledger, record)
-    return (
-        _row(
-            "UNRECORDED_DRIFT",
-            item,
-            item_id=item.c.id,
-            batches=_there(shape, item.c.id),
-            cause=func.format(
-                "the legacy columns were written since the cut-over, and nothing recorded it: %s -> %s",
-                before,
-                after,
-            ),
-            repair=literal("record the write; then it is drift, which can be decided", Text),
-            proof=evidence(UNKNOWN, before, after),
-        )
+    row = (
+        select(item, last_known(ledger, record).label("was"), whole(item).label("now"))
         .select_from(touched)
         .join(item, item.c.id == touched.c.item_id)
         .join(ledger, ledger.c.item_id == touched.c.item_id)
         .outerjoin(record, record.c.item_id == touched.c.item_id)
-        .where(after != EMPTY)
+        .offset(0)  # a fence: the JSON once a row, not once a column
+        .subquery("unseen")
     )
+    before, after = unrecorded(row, row.c.was, row.c.now)
+    return _row(
+        "UNRECORDED_DRIFT",
+        row,
+        item_id=row.c.id,
+        batches=_there(shape, row.c.id),
+        cause=func.format(
+            "the legacy columns were written since the cut-over, and nothing recorded it: %s -> %s", before, after
+        ),
+        repair=literal("record the write; then it is drift, which can be decided", Text),
+        proof=evidence(UNKNOWN, before, after),
+    ).where(after != EMPTY)
 
 
 async def _unseen_until(connection: AsyncConnection) -> datetime | None:

@@ -86,7 +86,7 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     record = recorded(shape, differing_items.subquery("differing_items"))
     moved = _moved(shape, compared)
     now = whole(item)
-    known = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, EMPTY))
+    known = last_known(ledger, record)
     values = opening_values(item, ledger.c.choices) | {"status": status_text(item, ledger.c.choices)}
     differs = differing(opening, item, ledger.c.choices)
     not_taken = {name: record.c.not_taken[column].astext for name, column in tables.COMPARED_COLUMNS.items()}
@@ -295,15 +295,15 @@ def recorded(shape: Shape, items: FromClause) -> Subquery:
 
 
 def unrecorded(
-    item: FromClause, ledger: FromClause, record: FromClause
+    item: FromClause, was: ColumnElement[object], now: ColumnElement[object]
 ) -> tuple[ColumnElement[object], ColumnElement[object]]:
-    """How a copied item's legacy columns differ from what was copied and `recorded` since: what they were and what they
-    are, JSON by column. Of a number fifteen digits count, which is what a session that wrote it shows at least."""
-    was = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, EMPTY))
+    """How a copied item's legacy columns differ from what `was` recorded of them last (`last_known`): what they were
+    and what they are, JSON by column; `now` is the row. Of a number fifteen digits count, which is what a session that
+    wrote it shows at least."""
     before, after = EMPTY, EMPTY
     for name in tables.COMPARED_COLUMNS.values():
         key = literal(name, Text)
-        old, new = (func.jsonb_extract_path(side, key) for side in (was, whole(item)))
+        old, new = (func.jsonb_extract_path(side, key) for side in (was, now))
         differs = func.nullif(old, JSON_NULL).is_distinct_from(func.nullif(new, JSON_NULL))
         if isinstance(item.c[name].type, Double):
             number = cast(func.jsonb_extract_path_text(was, key), Double)
@@ -311,6 +311,12 @@ def unrecorded(
         before = before.op("||")(case((differs, object_of({name: old})), else_=EMPTY))
         after = after.op("||")(case((differs, object_of({name: new})), else_=EMPTY))
     return before, after
+
+
+def last_known(ledger: FromClause, record: FromClause) -> ColumnElement[object]:
+    """An item as it was copied, with what was `recorded` since."""
+    known: ColumnElement[object] = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, EMPTY))
+    return known
 
 
 def whole(relation: FromClause) -> ColumnElement[object]:

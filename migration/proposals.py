@@ -42,7 +42,7 @@ from db import tables
 from db.shape import Shape
 from migration.candidates import candidates, differing, judged, opening_values, status_text
 from migration.checks import drifted, unbalanced
-from migration.mismatches import EMPTY, is_second, object_of, only_copies, recorded, unrecorded, whole
+from migration.mismatches import EMPTY, is_second, last_known, object_of, only_copies, recorded, unrecorded, whole
 from migration.unmoved import MOVED, unmoved
 
 TO_LEGACY = (
@@ -306,7 +306,7 @@ class Proposals:
         item, ledger = self._item(), self._ledger()
         can = self.judged().subquery("can")
         record = recorded(self.shape, found)
-        before, after = unrecorded(item, ledger, record)
+        before, after = unrecorded(item, last_known(ledger, record), whole(item))
         return (
             self._row("RECORD", found, NO_BATCH, before, after)
             .select_from(found)
