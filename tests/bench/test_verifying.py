@@ -55,5 +55,5 @@ async def test_the_recipe_and_all_checks_agree_on_a_shop_as_it_was_copied_and_we
         for way in Way:
             await run(engine, way)
         await connection.execute("UPDATE stock_batches SET quantity = 999 WHERE \"itemId\" = 'item-1'")
-        with pytest.raises(BenchError, match="did not pass: .*items match"):
+        with pytest.raises(BenchError, match=r"did not pass: .*items match"):
             await run(engine, Way.VERIFY)

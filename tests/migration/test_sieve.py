@@ -11,7 +11,7 @@ from migration.report import load_report
 from migration.transaction import one_snapshot, settle
 from migration.verify import begin, compare
 from tests.migration.support import UNFOLLOWED, engine_on
-from tests.migration.test_defects import BUSY, CUT_OVER, DEFECTS, NEW_ITEM, RECEIVED, UNMOVED, opening
+from tests.migration.test_defects import BUSY, CUT_OVER, DEFECTS, NEW_ITEM, OPENING, RECEIVED, UNMOVED, opening
 from tests.migration.test_variants import EQUAL
 
 ITEM = "WHERE id = 'item-Arrived'"
@@ -61,6 +61,13 @@ TRICKS = {
     """,
     "fingerprints unknown": "UPDATE stockshift.copy_ledger SET fingerprint = NULL",
     "fingerprints of others": "UPDATE stockshift.copy_ledger SET fingerprint = fingerprint + 1",
+    "a choice altered": f"""
+        UPDATE stockshift.copy_ledger SET choices = '{{"orderDate": "2026-01-02T00:00:00"}}' WHERE batch_id = {OPENING}
+    """,
+    "a choice that was taken": f"""
+        UPDATE stockshift.copy_ledger SET choices = '{{"orderDate": "2026-01-02T00:00:00"}}' WHERE batch_id = {OPENING};
+        {opening("orderDate", "'2026-01-02'")}
+    """,
     "costs that are no numbers": f"""
         UPDATE items SET "costPerUnitUSD" = 'NaN', "freightCostUSD" = 'Infinity' {ITEM};
         UPDATE items SET "costPerUnitUSD" = '-0', "freightCostUSD" = '1e308' WHERE id = 'item-Sold';
