@@ -5,7 +5,8 @@ import pytest
 from migration.contract import contract
 from migration.exclusively import Actor
 from migration.repair import NoDrift, Outdated
-from tests.migration.support import engine_on, migrate, verified
+from tests.conftest import CopyTemplate
+from tests.migration.support import engine_on, verified
 from tests.migration.test_contract import ready_template, ready_url  # noqa: F401 - fixtures
 from tests.migration.test_defects import (
     CUT_OVER,
@@ -18,6 +19,7 @@ from tests.migration.test_defects import (
     UNMOVED,
     UNSEEN,
     WRITTEN_BACK,
+    defect_template,  # noqa: F401 - a fixture
     opening,
     tamper,
 )
@@ -44,9 +46,8 @@ MAY_BE_STOCK = {
 
 
 @pytest.fixture
-async def migrated_url(items_url: str) -> str:
-    await migrate(items_url)
-    return items_url
+def migrated_url(copy_template: CopyTemplate, defect_template: str) -> str:  # noqa: F811 - a fixture
+    return copy_template(defect_template)
 
 
 @pytest.mark.parametrize("sql", MAY_BE_STOCK.values(), ids=MAY_BE_STOCK.keys())
