@@ -319,6 +319,8 @@ def show_report(report: VerificationReport) -> None:
         expected = f", expected {check.expected}" if check.expected is not None and not check.passed else ""
         detail = f" ({plain(check.detail)})" if check.detail else ""
         click.echo(f"  {mark} {check.name}: {check.actual}{expected}{detail}")
+    for one in report.explanations:
+        click.echo(f"  explained by {one.kind}: {one.items} items, {one.units:+} units")
     _show_mismatches(report.mismatches)
     if len(report.mismatches) > SHOWN:
         click.echo(f"… and {len(report.mismatches) - SHOWN} more mismatches; --json FILE has all")

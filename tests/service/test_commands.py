@@ -290,9 +290,13 @@ def test_verify_names_a_mismatch_and_says_no(migrated_url: str) -> None:
     assert done.returncode == 1
     assert 'OPENING_BATCH_CHANGED item-3 "Item 3": legacy 3, batches 4, difference 1' in done.stdout
     assert "the opening batch was changed after the copy, by " in done.stdout
+    assert "  explained by DIRECT: 1 items, +1 units\n" in done.stdout
     piped = stockshift("verify", "--json", "-", env=variables(migrated_url))
     assert piped.returncode == 1
-    assert json.loads(piped.stdout)["items_mismatched"] == 1
+    told = json.loads(piped.stdout)
+    assert (told["items_mismatched"], told["row_counts"]["stock_batches"]) == (1, 5)
+    assert [place["conserved"] for place in told["conservation"]] == [True]
+    assert [(one["kind"], one["items"], one["units"]) for one in told["explanations"]] == [("DIRECT", 1, 1)]
     rows = list(csv.DictReader(io.StringIO(stockshift("verify", "--csv", "-", env=variables(migrated_url)).stdout)))
     assert [row["item_id"] for row in rows if row["result"] == "MISMATCH"] == ["item-3"]
 
