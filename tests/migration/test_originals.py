@@ -2,6 +2,7 @@
 
 import pytest
 
+from db import tables
 from tests.migration.support import UNFOLLOWED, migrate
 from tests.migration.test_defects import OPENING, UNMOVED, opening
 from tests.migration.test_plan import change
@@ -23,20 +24,27 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("column", "value"), CHANGES.items(), ids=CHANGES)
-async def test_a_change_that_nobody_recorded_is_named_with_its_column(
-    captured_items_url: str, column: str, value: str
+def set_item(changes: dict[str, str]) -> str:
+    values = ", ".join(f'"{column}" = {value}' for column, value in changes.items())
+    return f"UPDATE items SET {values} {ITEM}"
+
+
+def set_opening(changes: dict[str, str]) -> list[str]:
+    batch = {legacy: name for name, legacy in tables.COMPARED_COLUMNS.items()}
+    return [opening(batch[column], value) for column, value in changes.items()]
+
+
+@pytest.mark.parametrize("columns", [list(CHANGES), ["notes"], ["locationId", "assignedUserId"]], ids=len)
+async def test_a_change_that_nobody_recorded_is_named_with_its_columns(
+    captured_items_url: str, columns: list[str]
 ) -> None:
     """Also where the batch was changed alike, so that both systems agree."""
-    batch = "quantity" if column == "quantityInStock" else column
-    await change(
-        captured_items_url,
-        f'{UNFOLLOWED}; {UNMOVED} UPDATE items SET "{column}" = {value} {ITEM}',
-        opening(batch, value),
-    )
+    changes = {column: CHANGES[column] for column in columns}
+    await change(captured_items_url, UNFOLLOWED, UNMOVED, set_item(changes), *set_opening(changes))
     report = await report_on(captured_items_url)
     assert failed(report)["originals"] == ("0", "1")
-    assert check(report, "originals").detail == f"item item-Arrived: {column} changed, and no write of it is recorded"
+    named = f"item item-Arrived: {', '.join(columns)} changed, and no write of it is recorded"
+    assert check(report, "originals").detail == named
     assert "items match" not in failed(report)
 
 
