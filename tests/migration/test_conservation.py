@@ -174,8 +174,19 @@ async def test_a_batch_that_was_adopted_and_had_moved_before_has_no_baseline_and
 
 
 async def test_the_proof_of_a_company_is_of_its_own_items(captured_items_url: str) -> None:
-    await change(captured_items_url, UNMOVED, opening("quantity", "11"))
+    """Also where these, and the other company's, have received batches and were written to."""
+    both = "WHERE id IN ('item-Arrived', 'item-globex')"
+    await change(
+        captured_items_url,
+        HERE,
+        HERE.replace("item-Arrived", "item-globex").replace("'received'", "'theirs'").replace("acme", "globex"),
+        f"UPDATE items SET notes = 'x', \"quantityInStock\" = 6 {both}",
+        UNMOVED,
+        opening("quantity", "11"),
+    )
     report = await report_on(captured_items_url, "globex")
     assert set(failed(report)) == {"tables, keys and indexes"}
-    assert [place(one) for one in report.conservation] == [("globex", "globex-main", "Arrived")]
+    (line,) = report.conservation
+    assert place(line) == ("globex", "globex-main", "Arrived")
+    assert (line.copied_units, line.moved_units, line.batch_units) == (7, 4, 11)
     assert "acme" not in str(report)

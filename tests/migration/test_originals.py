@@ -117,6 +117,15 @@ async def test_costs_of_any_sort_are_known_again(items_url: str) -> None:
     assert failed(await report_on(items_url)) == {}
 
 
+async def test_a_cost_that_a_session_recorded_with_fewer_digits_is_the_same(captured_items_url: str) -> None:
+    """The record has fifteen digits of it, as that session shows it."""
+    await change(
+        captured_items_url,
+        f'SET extra_float_digits = 0; UPDATE items SET "costPerUnitUSD" = 0.1::float8 + 0.2::float8 {ITEM}',
+    )
+    assert failed(await report_on(captured_items_url)) == {}
+
+
 async def test_a_company_is_told_of_its_own_items(captured_items_url: str) -> None:
     await change(captured_items_url, f"{UNFOLLOWED}; UPDATE items SET notes = 'x' {ITEM}")
     assert "originals" not in failed(await report_on(captured_items_url, "globex"))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -39,6 +40,10 @@ async def report_of(engine: AsyncEngine) -> tuple[VerificationReport, Counter[in
     return report, sessions
 
 
+def said(report: VerificationReport) -> dict[str, Any]:
+    return {name: value for name, value in vars(report).items() if name not in ("id", "started_at", "finished_at")}
+
+
 async def sell(till: Connection) -> None:
     """Whichever half of this a reader sees, it agrees with nothing else."""
     async with till.transaction():
@@ -54,7 +59,7 @@ async def sell(till: Connection) -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("words", ["AS counted", "item_apart", "AS lost", "DISTINCT", "seed of the row", "WITH compared"])
+@pytest.mark.parametrize("words", ["pg_export_snapshot", "AS counted", "AS lost", "WITH compared"])
 async def test_both_readers_see_what_was_there_when_the_first_began(captured_items_url: str, words: str) -> None:
     """Between their statements somebody sells: what the report says is true of before."""
     async with engine_on(captured_items_url) as engine, psql(captured_items_url) as till:
@@ -63,8 +68,7 @@ async def test_both_readers_see_what_was_there_when_the_first_began(captured_ite
         with once_before(engine, words, lambda: sell(till)):
             report, _ = await report_of(engine)
         assert failed(report) == {}
-        for name in ("items_checked", "legacy_quantity", "batch_quantity", "row_counts", "fingerprint", "conservation"):
-            assert getattr(report, name) == getattr(undisturbed, name), name
+        assert said(report) == said(undisturbed)
         later, _ = await report_of(engine)
         assert (failed(later), later.items_checked) == ({}, 6)
         assert later.fingerprint != report.fingerprint

@@ -105,6 +105,10 @@ TRICKS = {
         UPDATE stockshift.copy_ledger SET cut_over_at = clock_timestamp(); UPDATE stock_batches SET quantity = 0
     """,
     "a second copy of every item": EQUAL.replace("'batch of '", "'second of '"),
+    "another company's item written unseen": f"""
+        {UNFOLLOWED}; UPDATE items SET notes = 'x', "quantityInStock" = 5 WHERE id = 'item-globex';
+        {RECEIVED.format("item-globex", "NULL")}
+    """,
     "a column more": f"ALTER TABLE stock_batches ADD colour text DEFAULT 'red'; ALTER TABLE items ADD colour text;"
     f" UPDATE items SET colour = 'blue' {ITEM}",
     "a busy shop": "; ".join(BUSY),
