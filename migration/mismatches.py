@@ -272,25 +272,70 @@ def recorded(shape: Shape, items: FromClause) -> Subquery:
     write = shape.relation(tables.legacy_write, "write")
     ledger = shape.relation(tables.copy_ledger, "written_ledger")
     change = func.jsonb_each(write.c.after).table_valued(column("key", Text), column("value", JSONB), name="change")
+    known = _known(_steps(shape, items))
     at = func.to_char(func.timezone("UTC", write.c.at), "YYYY-MM-DD HH24:MI:SS UTC")
     by = func.coalesce(func.nullif(write.c.application, ""), "without a name")
     who = case((~write.c.followed, func.to_jsonb(func.format("application %s at %s", by, at))))
     latest = func.array_agg(aggregate_order_by(writer_of(write), write.c.id.desc())).filter(~write.c.followed)
-    return (
+    writers = (
         select(
             write.c.item_id,
-            func.jsonb_object_agg(change.c.key, aggregate_order_by(change.c.value, write.c.id), type_=JSONB).label(
-                "known"
-            ),
             func.jsonb_object_agg(change.c.key, aggregate_order_by(who, write.c.id), type_=JSONB).label("not_taken"),
             latest[1].label("writer"),
         )
         .join(items, items.c.item_id == write.c.item_id)
         .outerjoin(ledger, ledger.c.item_id == write.c.item_id)
         .join(change, true())
-        .where(or_(ledger.c.item_id.is_(null()), write.c.at > ledger.c.copied_at), write.c.operation.in_(WRITES))
+        .where(_is_since(write, ledger), write.c.operation.in_(WRITES))
         .group_by(write.c.item_id)
+        .subquery("writers")
+    )
+    return (
+        select(writers.c.item_id, known.c.known, writers.c.not_taken, writers.c.writer)
+        .outerjoin(known, known.c.item_id == writers.c.item_id)
         .subquery("record")
+    )
+
+
+def _is_since(write: FromClause, ledger: FromClause) -> ColumnElement[bool]:
+    return or_(ledger.c.item_id.is_(null()), write.c.at > ledger.c.copied_at)
+
+
+def _steps(shape: Shape, items: FromClause) -> Subquery:
+    """What was written over, and with what: each value that a column left (-1) or came to (1), by item."""
+    write = shape.relation(tables.legacy_write, "step_write")
+    ledger = shape.relation(tables.copy_ledger, "step_ledger")
+    sides = union_all(
+        *[
+            select(write.c.item_id, write.c.id, literal(sign).label("sign"), changes.label("changes"))
+            .join(items, items.c.item_id == write.c.item_id)
+            .outerjoin(ledger, ledger.c.item_id == write.c.item_id)
+            .where(_is_since(write, ledger))
+            for sign, changes in ((-1, write.c.before), (1, write.c.after))
+        ]
+    ).subquery("sides")
+    step = func.jsonb_each(sides.c.changes).table_valued(column("key", Text), column("value", JSONB), name="step")
+    return (
+        select(sides.c.item_id, sides.c.id, sides.c.sign, step.c.key, step.c.value).join(step, true()).subquery("steps")
+    )
+
+
+def _known(steps: FromClause) -> Subquery:
+    """By item the value that a column came to and did not leave: whatever order the writes were recorded in, for a
+    trigger of the shop's writes a row again before the first write of it comes to ours."""
+    ends = (
+        select(steps.c.item_id, steps.c.key, steps.c.value, func.max(steps.c.id).label("id"))
+        .group_by(steps.c.item_id, steps.c.key, steps.c.value)
+        .having(func.sum(steps.c.sign) > 0)
+        .subquery("ends")
+    )
+    return (
+        select(
+            ends.c.item_id,
+            func.jsonb_object_agg(ends.c.key, aggregate_order_by(ends.c.value, ends.c.id), type_=JSONB).label("known"),
+        )
+        .group_by(ends.c.item_id)
+        .subquery("known")
     )
 
 
