@@ -192,7 +192,10 @@ AGAIN = EQUAL.replace("'batch of '", "'second of '") + " WHERE id = 'item-Arrive
             (4, 20, 16),
             ["quantity"],
             "a second batch has the item's own time of creation: the item was copied twice",
-            "decide: delete batch second of item-Arrived if it is a copy; if it is stock, give it a createdAt of its own",
+            (
+                "decide: delete batch second of item-Arrived if it is a copy; if it is stock, give it a createdAt"
+                " of its own"
+            ),
         ),
         (
             f"{SOLD_ONE}; {UNSEEN} {SOLD_ONE}",
