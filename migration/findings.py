@@ -288,7 +288,7 @@ def _unrecorded_drift(shape: Shape, company: str | None, among: Among) -> Select
     )
     record = recorded(shape, touched)
     row = (
-        select(item, last_known(ledger, record).label("was"), whole(item).label("now"))
+        select(item, last_known(ledger, record, whole(item)).label("was"), whole(item).label("now"))
         .select_from(touched)
         .join(item, item.c.id == touched.c.item_id)
         .join(ledger, ledger.c.item_id == touched.c.item_id)

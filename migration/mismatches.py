@@ -19,6 +19,7 @@ write that explains it, each null where nobody recorded one; `old` and `new` are
 now, by column.
 """
 
+import json
 from collections.abc import Mapping
 
 from sqlalchemy import (
@@ -73,6 +74,9 @@ REPAIRS = {
 }
 EMPTY: ColumnElement[object] = cast(literal("{}", Text), JSONB)
 JSON_NULL: ColumnElement[object] = cast(literal("null", Text), JSONB)
+_NO_VALUES: ColumnElement[object] = cast(
+    literal(json.dumps(dict.fromkeys(tables.COMPARED_COLUMNS.values())), Text), JSONB
+)
 INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
 
 
@@ -86,7 +90,7 @@ def listing(compared: FromClause, shape: Shape, verification_id: int) -> Select[
     record = recorded(shape, differing_items.subquery("differing_items"))
     moved = _moved(shape, compared)
     now = whole(item)
-    known = last_known(ledger, record)
+    known = last_known(ledger, record, now)
     values = opening_values(item, ledger.c.choices) | {"status": status_text(item, ledger.c.choices)}
     differs = differing(opening, item, ledger.c.choices)
     not_taken = {name: record.c.not_taken[column].astext for name, column in tables.COMPARED_COLUMNS.items()}
@@ -267,20 +271,25 @@ def only_copies(shape: Shape, item: FromClause, ledger: FromClause) -> ColumnEle
 
 def recorded(shape: Shape, items: FromClause) -> Subquery:
     """Of these items, by `item_id`: what each legacy column was last written to since the copy, as `known`; who wrote
-    it, and when, where the opening batch did not take that, as `not_taken`, both JSON by column; and the latest such
-    `writer`."""
+    it, and when, where the opening batch did not take that, as `not_taken`; which were written last while they had
+    another name, as `unread`, all JSON by column; and the latest such `writer`."""
     write = shape.relation(tables.legacy_write, "write")
     ledger = shape.relation(tables.copy_ledger, "written_ledger")
-    change = func.jsonb_each(write.c.after).table_valued(column("key", Text), column("value", JSONB), name="change")
+    shown = case((write.c.operation == "UNREADABLE", _NO_VALUES.op("||")(write.c.after)), else_=write.c.after)
+    change = func.jsonb_each(shown).table_valued(column("key", Text), column("value", JSONB), name="change")
     known = _known(_steps(shape, items))
     at = func.to_char(func.timezone("UTC", write.c.at), "YYYY-MM-DD HH24:MI:SS UTC")
     by = func.coalesce(func.nullif(write.c.application, ""), "without a name")
+    unread = case((~write.c.after.has_key(change.c.key), true()))
     who = case((~write.c.followed, func.to_jsonb(func.format("application %s at %s", by, at))))
     latest = func.array_agg(aggregate_order_by(writer_of(write), write.c.id.desc())).filter(~write.c.followed)
     writers = (
         select(
             write.c.item_id,
             func.jsonb_object_agg(change.c.key, aggregate_order_by(who, write.c.id), type_=JSONB).label("not_taken"),
+            func.jsonb_strip_nulls(
+                func.jsonb_object_agg(change.c.key, aggregate_order_by(unread, write.c.id)), type_=JSONB
+            ).label("unread"),
             latest[1].label("writer"),
         )
         .join(items, items.c.item_id == write.c.item_id)
@@ -291,7 +300,7 @@ def recorded(shape: Shape, items: FromClause) -> Subquery:
         .subquery("writers")
     )
     return (
-        select(writers.c.item_id, known.c.known, writers.c.not_taken, writers.c.writer)
+        select(writers.c.item_id, known.c.known, writers.c.not_taken, writers.c.unread, writers.c.writer)
         .outerjoin(known, known.c.item_id == writers.c.item_id)
         .subquery("record")
     )
@@ -358,9 +367,16 @@ def unrecorded(
     return before, after
 
 
-def last_known(ledger: FromClause, record: FromClause) -> ColumnElement[object]:
-    """An item as it was copied, with what was `recorded` since."""
-    known: ColumnElement[object] = cast(ledger.c.original, JSONB).op("||")(func.coalesce(record.c.known, EMPTY))
+def last_known(ledger: FromClause, record: FromClause, now: ColumnElement[object]) -> ColumnElement[object]:
+    """An item as it was copied, with what was `recorded` since; `now` is the row. It alone knows what a column came to
+    by a write that could not be read, and that there was such a write is on record."""
+    name = func.jsonb_object_keys(record.c.unread).column_valued("name")
+    unread = select(func.jsonb_object_agg(name, now.op("->")(name))).scalar_subquery()
+    known: ColumnElement[object] = (
+        cast(ledger.c.original, JSONB)
+        .op("||")(func.coalesce(record.c.known, EMPTY))
+        .op("||")(func.coalesce(case((record.c.unread != EMPTY, unread)), EMPTY))
+    )
     return known
 
 

@@ -13,16 +13,14 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from db import tables
 from db.shape import Shape
 from migration.candidates import Among
 from migration.fingerprint import fingerprint, legacy_hash, text_hash
-from migration.mismatches import recorded
+from migration.mismatches import last_known, recorded, whole
 
 
 def unrecorded(shape: Shape, company: str | None, among: Among) -> Select[str]:
@@ -41,13 +39,13 @@ def unrecorded(shape: Shape, company: str | None, among: Among) -> Select[str]:
         .cte("changed")
     )
     write = recorded(shape, changed)
-    nothing = cast(literal("{}", Text), JSONB)
+    now = whole(item)
     row = (
         select(
             item.c.id,
             *[item.c[name] for name in tables.COMPARED_COLUMNS.values()],
-            func.to_jsonb(text("original_item"), type_=JSONB).label("now"),
-            cast(ledger.c.original, JSONB).op("||")(func.coalesce(write.c.known, nothing)).label("known"),
+            now.label("now"),
+            last_known(ledger, write, now).label("known"),
         )
         .select_from(changed)
         .join(item, item.c.id == changed.c.item_id)

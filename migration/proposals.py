@@ -306,7 +306,7 @@ class Proposals:
         item, ledger = self._item(), self._ledger()
         can = self.judged().subquery("can")
         record = recorded(self.shape, found)
-        before, after = unrecorded(item, last_known(ledger, record), whole(item))
+        before, after = unrecorded(item, last_known(ledger, record, whole(item)), whole(item))
         return (
             self._row("RECORD", found, NO_BATCH, before, after)
             .select_from(found)
