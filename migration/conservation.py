@@ -268,11 +268,8 @@ def _originals(shape: Shape, company: str | None, among: Among, odd: Among) -> S
 
 
 def _movements(shape: Shape, company: str | None, among: Among | None = None) -> Select[*tuple[object, ...]]:
-    """Since the copy; or before, of a batch that is there. Of those that had gone by then, none counts."""
     ledger, item = shape.relation(tables.copy_ledger, "ledger"), shape.relation(tables.items, "item")
     movement = shape.relation(tables.movement, "movement")
-    present = shape.relation(tables.stock_batches, "present")
-    is_there = exists().where(present.c.id == movement.c.batch_id, present.c.itemId == movement.c.item_id)
     return (
         _sums(
             item,
@@ -286,11 +283,25 @@ def _movements(shape: Shape, company: str | None, among: Among | None = None) ->
         .join(ledger, ledger.c.item_id == movement.c.item_id)
         .join(item, item.c.id == movement.c.item_id)
         .where(
-            case((movement.c.at >= ledger.c.copied_at, true()), else_=is_there),
+            counts(shape, movement, ledger),
             true() if among is None else among(movement.c.item_id),
             _of(item, company),
         )
     )
+
+
+def counts(shape: Shape, movement: FromClause, ledger: FromClause) -> ColumnElement[bool]:
+    """The movement is since the item's copy; or before it, of a batch that was there then: that is there still, or
+    moved again. Of those that had gone, none counts. (A batch may come while its item is copied: then it is no baseline
+    of it, and came before.)"""
+    present, later = shape.relation(tables.stock_batches, "present"), shape.relation(tables.movement, "later")
+    is_there = exists().where(present.c.id == movement.c.batch_id, present.c.itemId == movement.c.item_id)
+    moved_again = exists().where(
+        later.c.batch_id == movement.c.batch_id,
+        later.c.item_id == movement.c.item_id,
+        later.c.at >= ledger.c.copied_at,
+    )
+    return case((movement.c.at >= ledger.c.copied_at, true()), else_=or_(is_there, moved_again))
 
 
 def _not_judged(shape: Shape, among: Among) -> Select[str]:

@@ -16,6 +16,7 @@ from db import tables
 from db.shape import Shape
 from migration.candidates import among_ids
 from migration.comparison import APART, comparison
+from migration.conservation import counts
 from migration.mismatches import INSTANT, object_of
 
 OF_ITEMS = (*APART, "NOTHING_TO_COPY", "CUT_OVER")
@@ -122,7 +123,7 @@ def _by_reason(shape: Shape, company: str | None) -> Select[*tuple[object, ...]]
         )
         .join(ledger, ledger.c.item_id == movement.c.item_id)
         .join(item, item.c.id == movement.c.item_id)
-        .where(movement.c.at >= ledger.c.copied_at, true() if company is None else item.c.companyId == company)
+        .where(counts(shape, movement, ledger), true() if company is None else item.c.companyId == company)
         .group_by(movement.c.reason, movement.c.item_id)
         .subquery("by_item")
     )

@@ -118,10 +118,14 @@ async def read_phase(connection: AsyncConnection, run: Run | None) -> Phase:
     ledger = shape.relation(tables.copy_ledger, "copied")
     item = shape.relation(tables.items, "item")
     left = exists().where(ledger.c.cut_over_at.is_(None), ledger.c.item_id == item.c.id)
-    row = (await connection.execute(select(exists().select_from(ledger).label("begun"), left.label("left")))).one()
+    # That none is left says little where the shop has deleted them all.
+    some = exists().where(ledger.c.cut_over_at.is_not(None), ledger.c.item_id == item.c.id)
+    row = (
+        await connection.execute(select(exists().select_from(ledger).label("begun"), and_(some, ~left).label("done")))
+    ).one()
     if not row.begun:
         return "EXPANDED"
-    return "DUAL_RUN" if row.left else "CUT_OVER"
+    return "CUT_OVER" if row.done else "DUAL_RUN"
 
 
 async def run_for(connection: AsyncConnection, run: Run, company: str) -> Run:

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Text,
     case,
     cast,
-    exists,
     func,
     null,
     or_,
@@ -21,7 +20,7 @@ from sqlalchemy import (
 
 from db import tables
 from db.shape import Shape
-from migration.conservation import LARGEST
+from migration.conservation import LARGEST, counts
 
 MOVED = ("delta", "status", "location_id", "unit_cost", "freight")
 """The columns of a movement that say what moved."""
@@ -31,7 +30,7 @@ def unmoved(shape: Shape, items: FromClause) -> FromClause:
     """The movements that these items lack, by the columns MOVED: with what was copied and what moved since they sum
     up to what is there. `total` units of the item; `placed`: the status of each is known."""
     ledger, movement = shape.relation(tables.copy_ledger, "ledger"), shape.relation(tables.movement, "movement")
-    batch, present = (shape.relation(tables.stock_batches, name) for name in ("batch", "present"))
+    batch = shape.relation(tables.stock_batches, "batch")
     mine = select(items.c.item_id)
 
     def kept(name: str) -> ColumnElement[str]:
@@ -57,10 +56,7 @@ def unmoved(shape: Shape, items: FromClause) -> FromClause:
             -_usd(movement.c.freight),
         )
         .join(ledger, ledger.c.item_id == movement.c.item_id)
-        .where(
-            ledger.c.item_id.in_(mine),
-            or_(movement.c.at >= ledger.c.copied_at, exists().where(present.c.id == movement.c.batch_id)),
-        )
+        .where(ledger.c.item_id.in_(mine), counts(shape, movement, ledger))
     )
     there = select(
         batch.c.itemId,

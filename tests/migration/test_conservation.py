@@ -173,6 +173,14 @@ async def test_a_batch_that_was_adopted_and_had_moved_before_has_no_baseline_and
     assert proof(report)["acme", "acme-main", "Sold"].batch_units == 10
 
 
+async def test_a_batch_that_came_while_its_item_was_copied_and_has_gone_since_adds_up_to_nothing(
+    captured_items_url: str,
+) -> None:
+    copied_now = "UPDATE stockshift.copy_ledger SET copied_at = clock_timestamp() WHERE item_id = 'item-Arrived'"
+    await change(captured_items_url, HERE, copied_now, "DELETE FROM stock_batches WHERE id = 'received'")
+    assert failed(await report_on(captured_items_url)) == {}
+
+
 async def test_the_proof_of_a_company_is_of_its_own_items(captured_items_url: str) -> None:
     """Also where these, and the other company's, have received batches and were written to."""
     both = "WHERE id IN ('item-Arrived', 'item-globex')"

@@ -33,6 +33,8 @@ async def test_the_status_counts_the_items_that_are_there_now(items_url: str) ->
         assert await counted(items_url, "nobody") == ("DUAL_RUN", 0, 0, 0)
         await connection.execute("DELETE FROM items WHERE id = 'item-Sold'")
         assert await counted(items_url) == ("DUAL_RUN", 7, 6, 1)
+        await connection.execute("DELETE FROM items")
+        assert await counted(items_url) == ("DUAL_RUN", 0, 0, 0)
 
 
 async def test_the_latest_run_is_told_and_one_company_has_its_own_items_counted(items_url: str) -> None:

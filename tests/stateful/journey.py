@@ -149,7 +149,7 @@ class Shop:
         mine = [item for item_id, item in self.items.items() if item_id in self.ledger]
         if not self.ledger:
             return "EXPANDED"
-        return "CUT_OVER" if all(item.cut_over for item in mine) else "DUAL_RUN"
+        return "CUT_OVER" if mine and all(item.cut_over for item in mine) else "DUAL_RUN"
 
     def answer(self) -> dict[str, Any]:
         return {
