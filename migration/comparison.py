@@ -35,7 +35,7 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
@@ -48,6 +48,13 @@ APART = ("HELD_BACK", "NOT_YET_COPIED")
 WRITES = ("INSERT", "UPDATE", "UNREADABLE", "WRITE_BACK", "TAKE_BACK")
 """The recorded operations that leave an item as it is now."""
 EXAMPLES = 5
+NONE: Select[*tuple[Any, ...]] = select(
+    *[cast(null(), Text).label(name) for name in ("item_id", "item_name")],
+    *[cast(null(), BigInteger).label(name) for name in ("legacy", "batches", "explained")],
+    cast(null(), ARRAY(Text)).label("fields"),
+    cast(null(), Text).label("outcome"),
+).where(false())
+"""What `comparison` says of no item, which PostgreSQL need not look at any table for."""
 
 
 def comparison(

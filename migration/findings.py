@@ -14,7 +14,7 @@
 An item can match and be found here all the same. Where the flag's default is true, it says nothing.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import (
@@ -44,11 +44,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import tables
 from db.shape import Shape
-from migration.candidates import Among, everything
+from migration.candidates import Among
 from migration.checks import Check, drifted, unbalanced
 from migration.comparison import EXAMPLES, dangling
 from migration.fingerprint import fingerprint, legacy_hash, text_hash
 from migration.mismatches import EMPTY, evidence, last_known, object_of, recorded, unrecorded, whole, writer_of
+from migration.sieve import Sifted
 from migration.written_back import write_back_wrong
 
 CHECKED = {
@@ -88,29 +89,41 @@ async def list_findings(
     shape: Shape,
     verification_id: int,
     company: str | None,
-    among: Among = everything,
-    broken: Collection[str] = tuple(BROKEN),
+    sifted: Sifted,
+    broken: Collection[str],
     *,
-    may_be_lost: bool = True,
+    may_be_lost: bool,
 ) -> Mapping[str, Check]:
     """Lists them behind the report's mismatches, and answers the check of each kind.
 
-    Only items `among` these can be unbalanced or have unrecorded drift; only references in these columns can be
-    `broken`; copied items may be lost only if `may_be_lost`.
+    Items that the sieve proved plain are none of these. Only references in these columns can be `broken`; copied items
+    may be lost only if `may_be_lost`.
     """
+    queries = _broken(shape, company, broken)
+    if not sifted.clean:
+        queries += [
+            _drift(shape, company),
+            _unbalanced(shape, company, sifted.rest),
+            _unwritten(shape, company),
+            *_flagged(shape, company),
+        ]
+        if shape.has_legacy_columns:
+            queries.append(_unrecorded_drift(shape, company, sifted.rest))
+    if shape.has_legacy_columns and may_be_lost:
+        queries.append(_lost(shape, company, await _unseen_until(connection)))
+    count = await _list(connection, verification_id, queries) if queries else {}
+    checks = {}
+    for kind, name in CHECKED.items():
+        number, examples = count.get(kind, (0, None))
+        checks[kind] = Check(name, number == 0, "0", str(number), examples)
+    return checks
+
+
+async def _list(
+    connection: AsyncConnection, verification_id: int, queries: Sequence[Select[str]]
+) -> Mapping[str, tuple[int, str]]:
+    """By kind: how many there are, and some examples."""
     mismatch = tables.verification_mismatch
-    queries = [
-        *_broken(shape, company, broken),
-        _drift(shape, company),
-        _unbalanced(shape, company, among),
-        _unwritten(shape, company),
-    ]
-    if (flagged := _flagged(shape, company)) is not None:
-        queries.append(flagged)
-    if shape.has_legacy_columns:
-        queries.append(_unrecorded_drift(shape, company, among))
-        if may_be_lost:
-            queries.append(_lost(shape, company, await _unseen_until(connection)))
     found = union_all(*queries).subquery("finding")
     mine = mismatch.c.verification_id == verification_id
     last = select(func.coalesce(func.max(mismatch.c.position), 0)).where(mine).scalar_subquery()
@@ -143,12 +156,7 @@ async def list_findings(
             listed.c.number <= EXAMPLES
         ),
     ).group_by(listed.c.kind)
-    count = {kind: (found, examples) for kind, found, examples in await connection.execute(counted)}
-    checks = {}
-    for kind, name in CHECKED.items():
-        number_found, examples = count.get(kind, (0, None))
-        checks[kind] = Check(name, number_found == 0, "0", str(number_found), examples)
-    return checks
+    return {kind: (found, examples) for kind, found, examples in await connection.execute(counted)}
 
 
 def _row(
@@ -418,15 +426,15 @@ def _unwritten(shape: Shape, company: str | None) -> Select[str]:
     )
 
 
-def _flagged(shape: Shape, company: str | None) -> Select[str] | None:
-    """None where there is no flag. Nothing records who sets it."""
+def _flagged(shape: Shape, company: str | None) -> list[Select[str]]:
+    """Nothing where there is no flag. Nothing records who sets it."""
     name = tables.USE_BATCH_SYSTEM.name
     if not shape.has_columns(tables.items, [name]):
-        return None
+        return []
     item = shape.relation(tables.items, "flagged_item")
     flag = table("items", column("id", Text), column(name, Boolean), schema="public").alias("flag")
     ledger = shape.relation(tables.copy_ledger, "flagged_ledger")
-    return (
+    return [
         _row(
             "FLAG_WITHOUT_COPY",
             item,
@@ -444,7 +452,7 @@ def _flagged(shape: Shape, company: str | None) -> Select[str] | None:
             FLAG_OFF_BY_DEFAULT,
             true() if company is None else item.c.companyId == company,
         )
-    )
+    ]
 
 
 def _there(shape: Shape, item_id: ColumnElement[str]) -> ColumnElement[int]:

@@ -32,7 +32,7 @@ from migration.archive import rolled_back
 from migration.candidates import Among, candidates, everything, opening_values
 from migration.checks import Check, all_in_place, none_found
 from migration.choices import Chosen
-from migration.comparison import APART, MATCHING, comparison
+from migration.comparison import APART, MATCHING, NONE, comparison
 from migration.conservation import Conserved, check_of, prove
 from migration.expand import rendered
 from migration.explanations import OF_ITEMS, Explained, explain_items
@@ -91,9 +91,7 @@ async def compare(
         connection, reader, lambda one: sift(one, shape, company), lambda other: look(other, shape, company)
     )
     sifted = await proven(connection, shape, company, sifted, seen.facts.items, seen.stock.batches)
-    compared = comparison(shape, company, sifted.rest).cte("compared")
-    columns = [column.name for column in tables.verification_mismatch.columns]
-    listed = insert(tables.verification_mismatch).from_select(columns, listing(compared, shape, verification_id))
+    compared = (NONE if sifted.clean else comparison(shape, company, sifted.rest)).cte("compared")
     outcome = compared.c.outcome
     count = {
         key: func.count().filter(outcome == key).label(key) for key in (*MATCHING, *APART, "FIELDS_DIFFER", *CAUSES)
@@ -118,7 +116,11 @@ async def compare(
         _total(compared.c.explained).label("explained"),
         *count.values(),
         *explaining.values(),
-    ).add_cte(listed.cte("listed"))
+    )
+    if not sifted.clean:
+        columns = [column.name for column in tables.verification_mismatch.columns]
+        listed = insert(tables.verification_mismatch).from_select(columns, listing(compared, shape, verification_id))
+        counted = counted.add_cte(listed.cte("listed"))
     result, (conserved, originals) = await both(
         connection,
         reader,
@@ -144,7 +146,7 @@ async def compare(
         shape,
         verification_id,
         company,
-        sifted.rest,
+        sifted,
         seen.broken,
         may_be_lost=seen.facts.row_counts.get("copy_ledger") != copied,
     )

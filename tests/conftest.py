@@ -6,6 +6,7 @@ Databases are copies of a template that is made once, so a fresh one costs some 
 import asyncio
 import gc
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -36,6 +37,15 @@ gc.set_threshold(200_000, 50, 100)
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
+# Where there is room, the cluster is in memory, where a database is copied in a sixth of the time.
+MEMORY = Path("/dev/shm")  # noqa: S108  # as tempfile would, a folder of its own is made there
+ROOM = 8 * 2**30
+
+
+def in_memory() -> Path | None:
+    return MEMORY if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM else None
+
+
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """The URL of a server on which databases may be made and dropped."""
@@ -43,7 +53,7 @@ def server_url() -> Iterator[str]:
     if given:
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="stockshift-test-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="stockshift-test-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # root's server runs as another user, who must reach it
         with embedded_server(Path(folder), settings=FAST) as server:
             yield server.url("postgres")

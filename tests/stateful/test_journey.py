@@ -14,7 +14,7 @@ from tests.conftest import administer, database_on
 from tests.stateful.journey import Journey, Line
 from tests.stateful.machine import World, world_of
 
-EXAMPLES = int(os.environ.get("STOCKSHIFT_TEST_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("STOCKSHIFT_TEST_EXAMPLES", "4"))
 
 PROFILE = settings(
     max_examples=EXAMPLES,
