@@ -63,6 +63,11 @@ def database_on(server: str, name: str) -> str:
     return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
+async def url_of(connection: Connection, server: str) -> str:
+    """Of the database that a connection to this server is to."""
+    return database_on(server, await connection.fetchval("SELECT current_database()"))
+
+
 def administer(server: str, statement: str) -> None:
     async def run() -> None:
         connection = await asyncpg.connect(**connect_arguments(server))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import stamina
 
-from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, fill_shop, url_of
 from tests.migration.support import migrate
 from tests.support import Connection, insert_item
 
@@ -39,15 +39,15 @@ def no_backoff() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def captured_items_template(make_template: MakeTemplate, server_url: str) -> str:
+def migrated_template(make_template: MakeTemplate, server_url: str) -> str:
     async def fill(connection: Connection) -> None:
         await fill_items(connection)
-        await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+        await migrate(await url_of(connection, server_url))
 
     return make_template(fill)
 
 
 @pytest.fixture
-def captured_items_url(copy_template: CopyTemplate, captured_items_template: str) -> str:
+def migrated_url(copy_template: CopyTemplate, migrated_template: str) -> str:
     """The same seven items, which an atomic migration has copied."""
-    return copy_template(captured_items_template)
+    return copy_template(migrated_template)

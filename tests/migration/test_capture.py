@@ -13,7 +13,7 @@ import pytest
 
 from db import tables
 from migration.capture import FUNCTIONS, SOURCE
-from tests.conftest import CopyTemplate, MakeTemplate, database_on
+from tests.conftest import CopyTemplate, MakeTemplate, url_of
 from tests.migration.conftest import fill_items
 from tests.migration.support import migrate, verified
 from tests.migration.test_plan import change
@@ -32,29 +32,16 @@ TEXTS = (
 
 
 @pytest.fixture(scope="session")
-def migrated_template(make_template: MakeTemplate, server_url: str) -> str:
-    return _migrated(make_template, server_url)
-
-
-@pytest.fixture(scope="session")
 def loose_template(make_template: MakeTemplate, server_url: str) -> str:
     """Of a shop with nullable columns, statuses as text, and no keys to locations and users."""
-    return _migrated(make_template, server_url, *TEXTS)
 
-
-def _migrated(make_template: MakeTemplate, server_url: str, *changes: str) -> str:
     async def fill(connection: Connection) -> None:
         await fill_items(connection)
-        for statement in changes:
+        for statement in TEXTS:
             await connection.execute(statement)
-        await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+        await migrate(await url_of(connection, server_url))
 
     return make_template(fill)
-
-
-@pytest.fixture
-def migrated_url(copy_template: CopyTemplate, migrated_template: str) -> str:
-    return copy_template(migrated_template)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ def totals(report: VerificationReport, side: str) -> list[Decimal]:
     return [sum((Decimal(getattr(one, name)) for one in report.conservation), Decimal(0)) for name in names]
 
 
-async def test_after_a_copy_each_place_has_what_was_copied_there(captured_items_url: str) -> None:
-    report = await report_on(captured_items_url)
+async def test_after_a_copy_each_place_has_what_was_copied_there(migrated_url: str) -> None:
+    report = await report_on(migrated_url)
     found = proof(report)
     # 10 units of 4.25 at each status; at Arrived also the -2 that were sold twice.
     assert found["acme", "acme-main", "Sold"] == Conservation(
@@ -49,16 +49,16 @@ async def test_after_a_copy_each_place_has_what_was_copied_there(captured_items_
     assert check(report, "conservation").detail == "45 units, 191.25 USD, freight 87.50 USD"
 
 
-async def test_every_movement_is_between_its_places_in_units_value_and_freight(captured_items_url: str) -> None:
+async def test_every_movement_is_between_its_places_in_units_value_and_freight(migrated_url: str) -> None:
     await change(
-        captured_items_url,
+        migrated_url,
         HERE,
         "UPDATE stock_batches SET quantity = 3, \"freightCostUSD\" = 0.1 WHERE id = 'received'",
         "UPDATE stock_batches SET \"locationId\" = 'acme-harbour', \"costPerUnitUSD\" = 5.05 WHERE id = 'received'",
         'UPDATE items SET "freightCostUSD" = 12.75, "costPerUnitUSD" = 4.26 WHERE id = \'item-Sold\'',
         "UPDATE items SET status = 'Sold' WHERE id = 'item-Ordered'",
     )
-    report = await report_on(captured_items_url)
+    report = await report_on(migrated_url)
     assert failed(report) == {}
     found = proof(report)
     harbour, sold, ordered = found[HARBOUR], found["acme", "acme-main", "Sold"], found["acme", "acme-main", "Ordered"]
@@ -115,10 +115,10 @@ BROKEN = {
 
 @pytest.mark.parametrize(("sql", "named"), BROKEN.values(), ids=BROKEN)
 async def test_what_is_not_conserved_is_named_with_its_place(
-    captured_items_url: str, sql: str, named: dict[tuple[str, str, str], str]
+    migrated_url: str, sql: str, named: dict[tuple[str, str, str], str]
 ) -> None:
-    await change(captured_items_url, sql)
-    report = await report_on(captured_items_url)
+    await change(migrated_url, sql)
+    report = await report_on(migrated_url)
     assert failed(report)["conservation"] == ("0", str(len(named)))
     assert {place(one) for one in report.conservation if not one.conserved} == set(named)
     detail = check(report, "conservation").detail or ""
@@ -147,16 +147,16 @@ async def test_freight_is_added_up_to_the_last_digit(items_url: str) -> None:
     assert "conservation" in failed(await report_on(items_url))
 
 
-async def test_what_is_no_amount_of_money_is_none_and_hides_nothing_else(captured_items_url: str) -> None:
+async def test_what_is_no_amount_of_money_is_none_and_hides_nothing_else(migrated_url: str) -> None:
     await change(
-        captured_items_url,
+        migrated_url,
         "UPDATE items SET \"costPerUnitUSD\" = 'NaN', \"freightCostUSD\" = '-Infinity' WHERE id = 'item-Arrived'",
     )
-    report = await report_on(captured_items_url)
+    report = await report_on(migrated_url)
     assert failed(report) == {}
     assert Decimal(proof(report)[ARRIVED].batch_value) == -2 * Decimal("4.25")
-    await change(captured_items_url, UNMOVED, opening("quantity", "11"))
-    assert failed(await report_on(captured_items_url))["conservation"] == ("0", "1")
+    await change(migrated_url, UNMOVED, opening("quantity", "11"))
+    assert failed(await report_on(migrated_url))["conservation"] == ("0", "1")
 
 
 async def test_a_batch_that_was_adopted_and_had_moved_before_has_no_baseline_and_the_others_have(
@@ -174,25 +174,25 @@ async def test_a_batch_that_was_adopted_and_had_moved_before_has_no_baseline_and
 
 
 async def test_a_batch_that_came_while_its_item_was_copied_and_has_gone_since_adds_up_to_nothing(
-    captured_items_url: str,
+    migrated_url: str,
 ) -> None:
     copied_now = "UPDATE stockshift.copy_ledger SET copied_at = clock_timestamp() WHERE item_id = 'item-Arrived'"
-    await change(captured_items_url, HERE, copied_now, "DELETE FROM stock_batches WHERE id = 'received'")
-    assert failed(await report_on(captured_items_url)) == {}
+    await change(migrated_url, HERE, copied_now, "DELETE FROM stock_batches WHERE id = 'received'")
+    assert failed(await report_on(migrated_url)) == {}
 
 
-async def test_the_proof_of_a_company_is_of_its_own_items(captured_items_url: str) -> None:
+async def test_the_proof_of_a_company_is_of_its_own_items(migrated_url: str) -> None:
     """Also where these, and the other company's, have received batches and were written to."""
     both = "WHERE id IN ('item-Arrived', 'item-globex')"
     await change(
-        captured_items_url,
+        migrated_url,
         HERE,
         HERE.replace("item-Arrived", "item-globex").replace("'received'", "'theirs'").replace("acme", "globex"),
         f"UPDATE items SET notes = 'x', \"quantityInStock\" = 6 {both}",
         UNMOVED,
         opening("quantity", "11"),
     )
-    report = await report_on(captured_items_url, "globex")
+    report = await report_on(migrated_url, "globex")
     assert set(failed(report)) == {"tables, keys and indexes"}
     (line,) = report.conservation
     assert place(line) == ("globex", "globex-main", "Arrived")

@@ -17,7 +17,7 @@ from migration.read_source import set_read_source
 from migration.rollback import Contracted as NothingToGoBackTo
 from migration.undo_contract import Restored, undo_contract
 from migration.verify import MigrationNotStarted
-from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, fill_shop, url_of
 from tests.graphql_client import client_of
 from tests.migration.cutting_over import cut, taken_back, write_back
 from tests.migration.support import at_statements, engine_on, migrate, once_before, structure, verified
@@ -70,7 +70,7 @@ async def open_gates(connection: Connection, url: str) -> None:
 @pytest.fixture(scope="session")
 def ready_template(make_template: MakeTemplate, server_url: str) -> str:
     async def fill(connection: Connection) -> None:
-        await fill_ready(connection, database_on(server_url, await connection.fetchval("SELECT current_database()")))
+        await fill_ready(connection, await url_of(connection, server_url))
 
     return make_template(fill)
 

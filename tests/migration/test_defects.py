@@ -4,7 +4,6 @@ A defect is SQL that tampers, or that takes a trigger off and then writes as any
 a person's decision is, and then everything matches; what cannot is said, and stays as it is.
 """
 
-import asyncio
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,7 @@ from migration.capture import WRITE_BACK_TRIGGERS
 from migration.repair import Asked, Repair, repair
 from migration.report import VerificationReport, load_report
 from migration.verify import verify
-from tests.conftest import CopyTemplate, MakeTemplate, database_on
-from tests.migration.conftest import fill_items
-from tests.migration.support import UNFOLLOWED, engine_on, migrate
+from tests.migration.support import UNFOLLOWED, engine_on
 from tests.migration.test_variants import EQUAL
 from tests.support import psql
 
@@ -275,19 +272,6 @@ STRUCTURE = {
         "function stockshift.move_batch is missing or altered"
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def defect_template(make_template: MakeTemplate, server_url: str) -> str:
-    """The shop of seven items, copied."""
-    name = make_template(fill_items)
-    asyncio.run(migrate(database_on(server_url, name)))
-    return name
-
-
-@pytest.fixture
-def migrated_url(copy_template: CopyTemplate, defect_template: str) -> str:
-    return copy_template(defect_template)
 
 
 async def report_on(url: str) -> VerificationReport:

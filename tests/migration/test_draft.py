@@ -97,8 +97,8 @@ async def rows(connection: Connection, table: str) -> list[str]:
 
 
 @pytest.mark.parametrize("writes", WRITES, ids=lambda writes: writes.__name__)
-async def test_whatever_is_written_meanwhile_is_in_it(captured_items_url: str, writes: Writes) -> None:
-    async with psql(captured_items_url) as shop, engine_on(captured_items_url) as engine:
+async def test_whatever_is_written_meanwhile_is_in_it(migrated_url: str, writes: Writes) -> None:
+    async with psql(migrated_url) as shop, engine_on(migrated_url) as engine:
         course = writes(shop)
         await anext(course)
         async with drafting(engine, ACTOR):
@@ -114,8 +114,8 @@ async def test_whatever_is_written_meanwhile_is_in_it(captured_items_url: str, w
             assert since.rows == len(there)
 
 
-async def test_a_column_that_is_dropped_and_made_anew_is_not_taken_for_the_old_one(captured_items_url: str) -> None:
-    async with psql(captured_items_url) as shop, engine_on(captured_items_url) as engine, drafting(engine, ACTOR):
+async def test_a_column_that_is_dropped_and_made_anew_is_not_taken_for_the_old_one(migrated_url: str) -> None:
+    async with psql(migrated_url) as shop, engine_on(migrated_url) as engine, drafting(engine, ACTOR):
         async with one_draft_snapshot(engine, ACTOR, ["public.items"]) as connection:
             draft = await make_draft(connection, "public.items", "item", COLUMNS, key="id")
         await shop.execute("ALTER TABLE items DROP COLUMN notes, ADD COLUMN notes text DEFAULT 'another'")
@@ -124,8 +124,8 @@ async def test_a_column_that_is_dropped_and_made_anew_is_not_taken_for_the_old_o
                 await catch_up(connection, draft)
 
 
-async def test_one_drafts_at_a_time_and_what_fails_leaves_nothing(captured_items_url: str) -> None:
-    async with psql(captured_items_url) as shop, engine_on(captured_items_url) as engine:
+async def test_one_drafts_at_a_time_and_what_fails_leaves_nothing(migrated_url: str) -> None:
+    async with psql(migrated_url) as shop, engine_on(migrated_url) as engine:
 
         async def two_at_once() -> None:
             async with drafting(engine, ACTOR):

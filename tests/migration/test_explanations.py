@@ -29,15 +29,15 @@ def only_example(one: Explanation) -> dict[str, Any]:
     return example
 
 
-async def test_a_copy_alone_needs_no_explanation(captured_items_url: str) -> None:
-    assert (await report_on(captured_items_url)).explanations == []
+async def test_a_copy_alone_needs_no_explanation(migrated_url: str) -> None:
+    assert (await report_on(migrated_url)).explanations == []
 
 
-async def test_a_write_of_the_shop_is_explained_with_who_made_it_and_both_values(captured_items_url: str) -> None:
-    async with psql(captured_items_url, application_name="old till") as till:
+async def test_a_write_of_the_shop_is_explained_with_who_made_it_and_both_values(migrated_url: str) -> None:
+    async with psql(migrated_url, application_name="old till") as till:
         await till.execute("UPDATE items SET notes = 'sale', \"quantityInStock\" = 7 WHERE id = 'item-Arrived'")
         role, opening = await till.fetchval("SELECT session_user"), await till.fetchval(f"SELECT {OPENING}")
-    report = await report_on(captured_items_url)
+    report = await report_on(migrated_url)
     assert failed(report) == {}
     assert sums(report) == {"LEGACY_WRITE": (1, -3)}
     assert only_example(explained(report)["LEGACY_WRITE"]) == {
@@ -51,15 +51,15 @@ async def test_a_write_of_the_shop_is_explained_with_who_made_it_and_both_values
     }
 
 
-async def test_each_kind_is_summed_over_its_items_and_has_its_first_and_latest(captured_items_url: str) -> None:
+async def test_each_kind_is_summed_over_its_items_and_has_its_first_and_latest(migrated_url: str) -> None:
     """One who says what it does, with a name; and an unknown program."""
-    async with psql(captured_items_url, application_name="stockshift") as ours:
+    async with psql(migrated_url, application_name="stockshift") as ours:
         await ours.execute("SET stockshift.reason = 'RECEIVED'; SET stockshift.actor = 'anna'")
         await ours.execute(HERE + THERE)
         await ours.execute(HERE.replace("'received', 5", "'third', 1"))
-    await change(captured_items_url, "UPDATE stock_batches SET quantity = quantity - 2 WHERE id IN ('more', 'third')")
-    await change(captured_items_url, "DELETE FROM stock_batches WHERE id = 'received'")
-    report = await report_on(captured_items_url)
+    await change(migrated_url, "UPDATE stock_batches SET quantity = quantity - 2 WHERE id IN ('more', 'third')")
+    await change(migrated_url, "DELETE FROM stock_batches WHERE id = 'received'")
+    report = await report_on(migrated_url)
     assert failed(report) == {}
     assert sums(report) == {"RECEIVED": (2, 13), "DIRECT": (2, -4), "DELETED": (1, -5)}
     assert sum(one.units for one in report.explanations) == report.explained_difference
@@ -71,15 +71,15 @@ async def test_each_kind_is_summed_over_its_items_and_has_its_first_and_latest(c
     assert explained(report)["DIRECT"].examples[0]["application"] == "psql"
 
 
-async def test_items_that_are_not_on_batches_are_explained_by_kind(captured_items_url: str) -> None:
-    async with psql(captured_items_url, application_name="till") as till:
+async def test_items_that_are_not_on_batches_are_explained_by_kind(migrated_url: str) -> None:
+    async with psql(migrated_url, application_name="till") as till:
         await till.execute('ALTER TABLE items ALTER "costPerUnitUSD" DROP NOT NULL, ALTER status DROP NOT NULL')
         for number in range(3):
             await insert_item(till, f"new-{number}", quantityInStock=number + 1)
         await insert_item(till, "no-cost", quantityInStock=4, costPerUnitUSD=None)
         await insert_item(till, "nothing", quantityInStock=0, status=None)
         role = await till.fetchval("SELECT session_user")
-    report = await report_on(captured_items_url)
+    report = await report_on(migrated_url)
     assert failed(report) == {}
     assert sums(report) == {"NOT_YET_COPIED": (3, -6), "HELD_BACK": (1, -4), "NOTHING_TO_COPY": (1, 0)}
     assert [one["item"] for one in explained(report)["NOT_YET_COPIED"].examples] == ["new-0", "new-2"]
@@ -94,9 +94,9 @@ async def test_items_that_are_not_on_batches_are_explained_by_kind(captured_item
     }
 
 
-async def test_an_item_that_is_cut_over_explains_what_its_batches_have_more(captured_items_url: str) -> None:
-    await change(captured_items_url, CUT_OVER, HERE)
-    report = await report_on(captured_items_url)
+async def test_an_item_that_is_cut_over_explains_what_its_batches_have_more(migrated_url: str) -> None:
+    await change(migrated_url, CUT_OVER, HERE)
+    report = await report_on(migrated_url)
     assert failed(report) == {}
     assert sums(report) == {"CUT_OVER": (1, 5), "DIRECT": (1, 5)}
     example = only_example(explained(report)["CUT_OVER"])
@@ -115,12 +115,12 @@ async def test_what_moved_before_the_copy_explains_nothing(items_url: str) -> No
     assert (await report_on(items_url)).explanations == []
 
 
-async def test_a_companys_explanations_are_of_its_own_items(captured_items_url: str) -> None:
-    await change(captured_items_url, HERE, THERE.replace("item-Sold", "item-globex"), CUT_OVER)
-    async with psql(captured_items_url) as connection:
+async def test_a_companys_explanations_are_of_its_own_items(migrated_url: str) -> None:
+    await change(migrated_url, HERE, THERE.replace("item-Sold", "item-globex"), CUT_OVER)
+    async with psql(migrated_url) as connection:
         await insert_item(connection, "item-new")
-    report = await report_on(captured_items_url, "globex")
+    report = await report_on(migrated_url, "globex")
     assert sums(report) == {"DIRECT": (1, 7)}
     assert "acme" not in str(report)
     assert "item-Arrived" not in str(report)
-    assert set(sums(await report_on(captured_items_url))) == {"CUT_OVER", "DIRECT", "NOT_YET_COPIED"}
+    assert set(sums(await report_on(migrated_url))) == {"CUT_OVER", "DIRECT", "NOT_YET_COPIED"}

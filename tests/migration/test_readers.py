@@ -60,9 +60,9 @@ async def sell(till: Connection) -> None:
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("words", ["pg_export_snapshot", "AS counted", "AS lost", "WITH compared"])
-async def test_both_readers_see_what_was_there_when_the_first_began(captured_items_url: str, words: str) -> None:
+async def test_both_readers_see_what_was_there_when_the_first_began(migrated_url: str, words: str) -> None:
     """Between their statements somebody sells: what the report says is true of before."""
-    async with engine_on(captured_items_url) as engine, psql(captured_items_url) as till:
+    async with engine_on(migrated_url) as engine, psql(migrated_url) as till:
         undisturbed, sessions = await report_of(engine)
         assert len(sessions) == 2
         with once_before(engine, words, lambda: sell(till)):
@@ -75,8 +75,8 @@ async def test_both_readers_see_what_was_there_when_the_first_began(captured_ite
 
 
 @pytest.mark.usefixtures("large")
-async def test_while_a_till_sells_all_the_time_no_report_is_of_two_instants(captured_items_url: str) -> None:
-    async with engine_on(captured_items_url) as engine, psql(captured_items_url) as till:
+async def test_while_a_till_sells_all_the_time_no_report_is_of_two_instants(migrated_url: str) -> None:
+    async with engine_on(migrated_url) as engine, psql(migrated_url) as till:
 
         async def always() -> None:
             while True:
@@ -97,14 +97,14 @@ async def test_while_a_till_sells_all_the_time_no_report_is_of_two_instants(capt
         assert sum(one.batch_units for one in report.conservation) == report.batch_quantity
 
 
-async def test_a_small_shop_is_read_on_one_connection(captured_items_url: str) -> None:
-    async with engine_on(captured_items_url) as engine:
+async def test_a_small_shop_is_read_on_one_connection(migrated_url: str) -> None:
+    async with engine_on(migrated_url) as engine:
         assert len((await report_of(engine))[1]) == 1
 
 
 @pytest.mark.usefixtures("large")
-async def test_a_reader_that_fails_ends_the_verification_and_leaves_no_session_behind(captured_items_url: str) -> None:
-    async with engine_on(captured_items_url) as engine, psql(captured_items_url) as administrator:
+async def test_a_reader_that_fails_ends_the_verification_and_leaves_no_session_behind(migrated_url: str) -> None:
+    async with engine_on(migrated_url) as engine, psql(migrated_url) as administrator:
 
         async def end() -> None:
             await administrator.execute(

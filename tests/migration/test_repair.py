@@ -13,17 +13,11 @@ from migration.rollback import roll_back
 from migration.status import read_status
 from migration.verify import MigrationNotStarted
 from tests.migration.cutting_over import cut, killed_before
-from tests.migration.support import engine_on, migrate, once_before, verified
+from tests.migration.support import engine_on, once_before, verified
 from tests.migration.test_defects import CUT_OVER, NEW_ITEM, NO_ITEM_KEY, OPENING, RECEIVED, UNMOVED, UNSEEN, tamper
 from tests.support import psql
 
 TAMPERED = f"UPDATE stock_batches SET quantity = 12, notes = 'x' WHERE id = {OPENING}"
-
-
-@pytest.fixture
-async def migrated_url(items_url: str) -> str:
-    await migrate(items_url)
-    return items_url
 
 
 async def repaired(url: str, **asked: Any) -> Repair:

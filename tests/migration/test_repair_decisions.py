@@ -5,7 +5,6 @@ import pytest
 from migration.contract import contract
 from migration.exclusively import Actor
 from migration.repair import NoDrift, Outdated
-from tests.conftest import CopyTemplate
 from tests.migration.support import engine_on, verified
 from tests.migration.test_contract import ready_template, ready_url  # noqa: F401 - fixtures
 from tests.migration.test_defects import (
@@ -19,7 +18,6 @@ from tests.migration.test_defects import (
     UNMOVED,
     UNSEEN,
     WRITTEN_BACK,
-    defect_template,  # noqa: F401 - a fixture
     opening,
     tamper,
 )
@@ -43,11 +41,6 @@ MAY_BE_STOCK = {
     """,
     "a second copy that was sold from": f"{SECOND} UPDATE stock_batches SET quantity = 4 WHERE id ~ '^second'",
 }
-
-
-@pytest.fixture
-def migrated_url(copy_template: CopyTemplate, defect_template: str) -> str:  # noqa: F811 - a fixture
-    return copy_template(defect_template)
 
 
 @pytest.mark.parametrize("sql", MAY_BE_STOCK.values(), ids=MAY_BE_STOCK.keys())

@@ -20,7 +20,7 @@ from migration.status import read_status
 from migration.undo_rollback import Undone, undo_rollback
 from migration.verify import MigrationNotStarted
 from migration.write_back import set_write_back
-from tests.conftest import CopyTemplate, MakeTemplate, database_on
+from tests.conftest import CopyTemplate, MakeTemplate, url_of
 from tests.migration.conftest import fill_items
 from tests.migration.support import engine_on, legacy_rows, migrate, once_before, structure, verified
 from tests.migration.test_plan import BATCHES
@@ -36,7 +36,7 @@ RECEIVED = "SELECT set_config('stockshift.reason', 'RECEIVED', false)"
 async def fill_migrated(connection: Connection, server_url: str) -> None:
     """Migrated; a batch was received, the shop sold, one item is cut over and has changed since, one lost its batch."""
     await fill_items(connection)
-    await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    await migrate(await url_of(connection, server_url))
     await connection.execute(RECEIVED)
     await insert_batch(connection, "received", "item-Arrived", quantity=5, locationId="acme-harbour")
     await connection.execute("RESET stockshift.reason")

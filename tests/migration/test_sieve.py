@@ -125,11 +125,11 @@ async def looked_at(connection: AsyncConnection, shape: Shape, company: str | No
 
 
 async def test_with_the_sieve_a_report_says_what_it_says_without(
-    captured_items_url: str, monkeypatch: pytest.MonkeyPatch
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each in a transaction that is taken back: one engine knows the statements already."""
     tampering = TRICKS | ({defect.name: defect.sql for defect in DEFECTS} if MORE else {})
-    async with engine_on(captured_items_url) as engine:
+    async with engine_on(migrated_url) as engine:
         for name, sql in tampering.items():
             async with one_snapshot(engine) as connection:
                 await settle(connection)

@@ -24,10 +24,10 @@ from tests.support import psql
 
 
 @pytest.fixture
-async def cut_over_url(captured_items_url: str) -> str:
+async def cut_over_url(migrated_url: str) -> str:
     """The seven items, all of them cut over."""
-    assert (await cut(captured_items_url)).done == 7
-    return captured_items_url
+    assert (await cut(migrated_url)).done == 7
+    return migrated_url
 
 
 async def sold(url: str) -> None:
@@ -161,8 +161,8 @@ async def test_one_that_is_killed_has_done_nothing_by_halves_and_can_be_done_aga
     assert (await verified(cut_over_url)).passed
 
 
-async def test_null_stays_where_the_batch_has_nought(captured_items_url: str) -> None:
-    async with psql(captured_items_url) as connection:
+async def test_null_stays_where_the_batch_has_nought(migrated_url: str) -> None:
+    async with psql(migrated_url) as connection:
         await connection.execute(
             """
             ALTER TABLE items ALTER "quantityInStock" DROP NOT NULL, ALTER "freightCostUSD" DROP NOT NULL;
@@ -170,6 +170,6 @@ async def test_null_stays_where_the_batch_has_nought(captured_items_url: str) ->
             """
         )
         before = await legacy_rows(connection)
-        await cut(captured_items_url)
-        await taken_back(captured_items_url)
+        await cut(migrated_url)
+        await taken_back(migrated_url)
         assert await legacy_rows(connection) == before

@@ -15,12 +15,6 @@ from tests.migration.test_variants import EQUAL
 from tests.support import insert, insert_item, psql
 
 
-@pytest.fixture
-async def migrated_url(items_url: str) -> str:
-    await migrate(items_url)
-    return items_url
-
-
 async def report_on(url: str, company: str | None = None) -> VerificationReport:
     async with engine_on(url) as engine:
         made = await verify(engine, company=company, requested_by="test")

@@ -18,11 +18,11 @@ from tests.support import Connection, insert_item, psql
 
 
 @pytest.fixture
-async def on_url(captured_items_url: str) -> str:
+async def on_url(migrated_url: str) -> str:
     """Seven items, of which `item-Sold` and `item-Arrived` are cut over, of ten units each; write-back is on."""
-    await cut(captured_items_url, "item-Sold", "item-Arrived")
-    await write_back(captured_items_url)
-    return captured_items_url
+    await cut(migrated_url, "item-Sold", "item-Arrived")
+    await write_back(migrated_url)
+    return migrated_url
 
 
 async def wrong(url: str, company: str | None = None) -> list[str]:
@@ -154,13 +154,13 @@ async def test_drift_is_recorded_shown_and_only_then_written_over(on_url: str) -
         ]
 
 
-async def test_turning_it_on_brings_what_was_cut_over_before_up_to_date(captured_items_url: str) -> None:
-    await cut(captured_items_url, "item-Sold", "item-Arrived")
-    async with psql(captured_items_url) as connection:
+async def test_turning_it_on_brings_what_was_cut_over_before_up_to_date(migrated_url: str) -> None:
+    await cut(migrated_url, "item-Sold", "item-Arrived")
+    async with psql(migrated_url) as connection:
         await insert_batch(connection, "more", "item-Sold", quantity=5)
         await insert_batch(connection, "other", "item-Ordered", quantity=5)
         assert (await legacy(connection, "item-Sold"))[0] == 10
-        outcome = await write_back(captured_items_url)
+        outcome = await write_back(migrated_url)
         assert (outcome.done, outcome.refused) == (2, {})
         assert (await legacy(connection, "item-Sold"))[0] == 15
         assert (await legacy(connection, "item-Ordered"))[0] == 10
@@ -183,22 +183,22 @@ async def test_turned_off_it_leaves_the_columns_alone_and_can_be_turned_on_again
 
 
 async def test_one_that_is_killed_between_the_two_is_on_and_the_same_again_does_the_rest(
-    captured_items_url: str,
+    migrated_url: str,
 ) -> None:
-    await cut(captured_items_url, "item-Sold")
-    async with psql(captured_items_url) as connection:
+    await cut(migrated_url, "item-Sold")
+    async with psql(migrated_url) as connection:
         await insert_batch(connection, "more", "item-Sold", quantity=5)
         with pytest.raises(ConnectionLost):
-            async with killed_before(captured_items_url, "stockshift.write_back(") as engine:
+            async with killed_before(migrated_url, "stockshift.write_back(") as engine:
                 await set_write_back(engine, on=True, actor="test")
         assert (await legacy(connection, "item-Sold"))[0] == 10
-        assert await wrong(captured_items_url) == [
+        assert await wrong(migrated_url) == [
             "item item-Sold: 10, Sold, acme-main in the legacy columns; 15, Sold, acme-main in the batches"
         ]
-        assert await wrong(captured_items_url, "globex") == []
-        await write_back(captured_items_url)
+        assert await wrong(migrated_url, "globex") == []
+        await write_back(migrated_url)
         assert (await legacy(connection, "item-Sold"))[0] == 15
-    assert await wrong(captured_items_url) == []
+    assert await wrong(migrated_url) == []
 
 
 async def test_what_a_rule_of_the_shop_refuses_is_named_and_no_batch_write_fails(on_url: str) -> None:
@@ -270,8 +270,8 @@ async def test_a_trigger_of_it_that_is_gone_is_named_while_it_is_on(on_url: str)
     assert await missing(on=True) == []
 
 
-async def test_while_it_is_off_a_verification_reads_no_batch_for_it(captured_items_url: str) -> None:
-    async with engine_on(captured_items_url) as engine, connecting(engine) as connection:
+async def test_while_it_is_off_a_verification_reads_no_batch_for_it(migrated_url: str) -> None:
+    async with engine_on(migrated_url) as engine, connecting(engine) as connection:
         query = write_back_wrong(await load_shape(connection), None)
         sql = str(query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True}))
         rows = (await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {sql}")).scalars()
@@ -280,10 +280,10 @@ async def test_while_it_is_off_a_verification_reads_no_batch_for_it(captured_ite
     assert all("never executed" in line for line in read)
 
 
-async def test_before_the_migration_and_without_triggers_it_is_refused(items_url: str, captured_items_url: str) -> None:
+async def test_before_the_migration_and_without_triggers_it_is_refused(items_url: str, migrated_url: str) -> None:
     with pytest.raises(MigrationNotStarted):
         await write_back(items_url)
-    async with psql(captured_items_url) as connection:
+    async with psql(migrated_url) as connection:
         await connection.execute("ALTER TABLE items DISABLE TRIGGER stockshift_follow_update")
     with pytest.raises(NotPrepared):
-        await write_back(captured_items_url)
+        await write_back(migrated_url)

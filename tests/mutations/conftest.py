@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import stamina
 
-from tests.conftest import CopyTemplate, MakeTemplate, administer, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, administer, database_on, fill_shop, url_of
 from tests.migration.support import migrate
 from tests.mutations.support import Client, serving
 from tests.support import Connection, insert_item
@@ -15,7 +15,7 @@ async def fill_uncopied(connection: Connection, server_url: str) -> None:
     """The migration ran, and since then the legacy application made items: ten units each but `empty` and `globex`."""
     await fill_shop(connection)
     await insert_item(connection, "copied", quantityInStock=10)
-    await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    await migrate(await url_of(connection, server_url))
     await insert_item(connection, "mug", quantityInStock=10)
     await insert_item(connection, "pot", quantityInStock=10, status="Ordered", locationId="acme-harbour")
     await insert_item(connection, "empty", quantityInStock=0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from resolvers.viewer import Role
-from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, fill_shop, url_of
 from tests.migration.support import migrate, until
 from tests.mutations.support import Client, rows, serving
 from tests.service import processes
@@ -65,7 +65,7 @@ async def becomes(client: Client, state: str) -> dict[str, Any]:
 
 async def fill_expanded(connection: Connection, server_url: str) -> None:
     await fill_shop(connection)
-    await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    await migrate(await url_of(connection, server_url))
     for item in ("mug", "pot", "vase"):
         await insert_item(connection, item)
 

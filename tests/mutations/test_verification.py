@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from resolvers.viewer import Role
+from tests.conftest import CopyTemplate, MakeTemplate, url_of
 from tests.migration.support import UNFOLLOWED, migrate, until, waits_for_lock
+from tests.mutations.conftest import fill_uncopied
 from tests.mutations.support import Client, rows, serving
-from tests.support import insert, insert_item, psql
+from tests.support import Connection, insert, insert_item, psql
 
 REPORT = """
   id state startedAt finishedAt requestedBy itemsChecked itemsMatched itemsMismatched legacyQuantity batchQuantity
@@ -52,11 +54,19 @@ def mismatches(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {edge["node"]["itemId"]: edge["node"] for edge in report["mismatches"]["edges"]}
 
 
+@pytest.fixture(scope="session")
+def copied_template(make_template: MakeTemplate, server_url: str) -> str:
+    async def fill(connection: Connection) -> None:
+        await fill_uncopied(connection, server_url)
+        await migrate(await url_of(connection, server_url))
+
+    return make_template(fill)
+
+
 @pytest.fixture
-async def migrated_url(uncopied_url: str) -> str:
+def migrated_url(copy_template: CopyTemplate, copied_template: str) -> str:
     """Five items, all copied: 47 units, 7 of them of company globex."""
-    await migrate(uncopied_url)
-    return uncopied_url
+    return copy_template(copied_template)
 
 
 @pytest.fixture

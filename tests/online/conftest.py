@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, fill_shop, url_of
 from tests.migration.support import migrate
 from tests.online import crash
 from tests.online.shop import fill
@@ -23,7 +23,7 @@ def busy_url(copy_template: CopyTemplate, busy_template: str) -> str:
 
 async def fill_captured(connection: Connection, server_url: str) -> None:
     await fill(connection)
-    await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    await migrate(await url_of(connection, server_url))
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ async def fill_half_copied(connection: Connection, server_url: str) -> None:
     """An item was copied online, and since then the shop made three more of ten units each."""
     await fill_shop(connection)
     await insert_item(connection, "copied")
-    await migrate_live(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    await migrate_live(await url_of(connection, server_url))
     for item_id in ("cup", "mug", "pot"):
         await insert_item(connection, item_id)
 

@@ -20,12 +20,14 @@ from migration.progress import Progress
 from migration.rollback import roll_back
 from migration.undo_contract import undo_contract
 from migration.undo_rollback import undo_rollback
+from tests.conftest import CopyTemplate, MakeTemplate, url_of
 from tests.graphql_client import client_of
 from tests.migration.support import at_statements, engine_on, migrate, structure, until
 from tests.migration.test_contract import closed, contracted, open_gates, restored
 from tests.migration.test_rollback import kept, name_of, rolled_back, undone, without_flag
+from tests.online.crash import fill
 from tests.online.test_locks import APPLICATION, BEHIND_US, SALE, reading, sell_on, writing
-from tests.support import psql
+from tests.support import Connection, psql
 
 HAS_NOTES = "SELECT FROM information_schema.columns WHERE table_name = 'items' AND column_name = 'notes'"
 ACTS: dict[str, Callable[..., Awaitable[Any]]] = {
@@ -45,11 +47,19 @@ STRIDE = 1 if "STOCKSHIFT_TEST_EXAMPLES" in os.environ else 21
 """Every so manieth statement is killed."""
 
 
+@pytest.fixture(scope="session")
+def copied_template(make_template: MakeTemplate, server_url: str) -> str:
+    async def copied(connection: Connection) -> None:
+        await fill(connection)
+        await migrate(await url_of(connection, server_url))
+
+    return make_template(copied)
+
+
 @pytest.fixture
-def shop_url(quiet_url: str) -> str:
+def shop_url(copy_template: CopyTemplate, copied_template: str) -> str:
     """Thirty items, migrated."""
-    asyncio.run(migrate(quiet_url))
-    return quiet_url
+    return copy_template(copied_template)
 
 
 async def ready_for(act: str, url: str) -> None:

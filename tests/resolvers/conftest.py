@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, fill_shop, url_of
 from tests.migration.support import migrate
 from tests.resolvers.shop import fill_stock, insert_batch
 from tests.support import Connection, insert_item
@@ -12,7 +12,7 @@ from tests.support import Connection, insert_item
 def expanded_template(make_template: MakeTemplate, server_url: str) -> str:
     async def fill(connection: Connection) -> None:
         await fill_shop(connection)
-        await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+        await migrate(await url_of(connection, server_url))
 
     return make_template(fill)
 
@@ -43,7 +43,7 @@ def batches_template(make_template: MakeTemplate, server_url: str) -> str:
     async def fill(connection: Connection) -> None:
         await fill_shop(connection)
         await fill_stock(connection)
-        await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+        await migrate(await url_of(connection, server_url))
         await insert_batch(
             connection,
             "mug-2",

@@ -1,15 +1,35 @@
 """Services and databases that several tests share."""
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import administer, database_on
+from tests.conftest import CopyTemplate, MakeTemplate, administer, database_on, fill_shop, url_of
+from tests.migration.support import migrate
 from tests.resolvers.conftest import batches_template, batches_url, stock_template, stock_url
-from tests.service.processes import Service, serving
+from tests.service.processes import Service, add_items, serving
+from tests.support import Connection
 
 __all__ = ["batches_template", "batches_url", "stock_template", "stock_url"]
+
+
+@pytest.fixture(scope="session")
+def five_items_template(make_template: MakeTemplate, server_url: str) -> str:
+    async def fill(connection: Connection) -> None:
+        await fill_shop(connection)
+        url = await url_of(connection, server_url)
+        await asyncio.to_thread(add_items, url, 5)
+        await migrate(url)
+
+    return make_template(fill)
+
+
+@pytest.fixture
+def migrated_url(copy_template: CopyTemplate, five_items_template: str) -> str:
+    """A fresh database with five items, which are copied."""
+    return copy_template(five_items_template)
 
 
 @pytest.fixture(scope="module")

@@ -265,13 +265,6 @@ def test_the_read_source_is_changed_for_everybody(shop_url: str) -> None:
 # Verifying
 
 
-@pytest.fixture
-def migrated_url(shop_url: str) -> str:
-    add_items(shop_url, 5)
-    assert stockshift("migrate", "--yes", env=variables(shop_url)).returncode == 0
-    return shop_url
-
-
 def test_verify_writes_its_report_whole(migrated_url: str, tmp_path: Path) -> None:
     report, lines = tmp_path / "report.json", tmp_path / "items.csv"
     lines.write_text("of an earlier run")

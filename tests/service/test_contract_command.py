@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import CopyTemplate, MakeTemplate, database_on
+from tests.conftest import CopyTemplate, MakeTemplate, url_of
 from tests.migration.test_contract import REHEARSED, fill_ready
 from tests.service.processes import execute
 from tests.service.test_commands import Command, command
@@ -14,7 +14,7 @@ __all__ = ["command"]
 @pytest.fixture(scope="session")
 def contract_template(make_template: MakeTemplate, server_url: str) -> str:
     async def fill(connection: Connection) -> None:
-        await fill_ready(connection, database_on(server_url, await connection.fetchval("SELECT current_database()")))
+        await fill_ready(connection, await url_of(connection, server_url))
 
     return make_template(fill)
 

@@ -2,26 +2,26 @@
 
 import pytest
 
-from tests.migration.conftest import captured_items_template, captured_items_url, items_template, items_url
+from tests.migration.conftest import items_template, items_url, migrated_template, migrated_url
 from tests.service.processes import execute, stockshift
 from tests.service.test_commands import NOBODY, Command, command, said
 
-__all__ = ["captured_items_template", "captured_items_url", "command", "items_template", "items_url"]
+__all__ = ["command", "items_template", "items_url", "migrated_template", "migrated_url"]
 
 
 @pytest.fixture
-def run(captured_items_url: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setenv("DATABASE_URL", captured_items_url)
+def run(migrated_url: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("DATABASE_URL", migrated_url)
     return command
 
 
-def test_items_go_over_and_come_back_and_what_is_refused_is_named(captured_items_url: str) -> None:
+def test_items_go_over_and_come_back_and_what_is_refused_is_named(migrated_url: str) -> None:
     """As processes of their own, with what they say on which stream."""
-    env = {"DATABASE_URL": captured_items_url}
+    env = {"DATABASE_URL": migrated_url}
     done = stockshift("cut-over", "item-Sold", "item-Arrived", "nowhere", env=env)
     assert (done.returncode, done.stderr) == (1, "cut-over: 0 of 3\ncut-over: 3 of 3\n")
     assert done.stdout == "Cut over 2 items.\nREFUSED nowhere: no item has this id; look it up with `items`\n"
-    execute(captured_items_url, """UPDATE items SET "quantityInStock" = 3 WHERE id = 'item-Sold'""")
+    execute(migrated_url, """UPDATE items SET "quantityInStock" = 3 WHERE id = 'item-Sold'""")
     back = stockshift("take-back", "--all", env=env)
     assert back.returncode == 1, back.stderr
     taken, refused = back.stdout.splitlines()
@@ -30,7 +30,7 @@ def test_items_go_over_and_come_back_and_what_is_refused_is_named(captured_items
     assert "stockshift repair" in refused
 
 
-def test_write_back_is_turned_on_and_off(captured_items_url: str, run: Command) -> None:
+def test_write_back_is_turned_on_and_off(migrated_url: str, run: Command) -> None:
     quantity = """SELECT "quantityInStock" FROM items WHERE id = 'item-Sold'"""
     less = """UPDATE stock_batches SET quantity = quantity - 1 WHERE "itemId" = 'item-Sold'"""
     assert run("cut-over", "item-Sold").returncode == 0
@@ -38,12 +38,12 @@ def test_write_back_is_turned_on_and_off(captured_items_url: str, run: Command) 
     assert on.returncode == 0, on.stderr
     assert on.stdout == "Write-back is on: of 1 item, the legacy columns are as the batches say.\n"
     assert "write-back   on" in run("status").stdout
-    execute(captured_items_url, less)
-    assert execute(captured_items_url, quantity)[0][0] == 9
+    execute(migrated_url, less)
+    assert execute(migrated_url, quantity)[0][0] == 9
     off = run("write-back", "OFF")
     assert (off.returncode, off.stdout) == (0, "Write-back is off: the legacy columns stay as they are.\n")
-    execute(captured_items_url, less)
-    assert execute(captured_items_url, quantity)[0][0] == 9
+    execute(migrated_url, less)
+    assert execute(migrated_url, quantity)[0][0] == 9
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,8 @@
 """`stockshift repair`: what is shown, what is made, and the exit code."""
 
-import pytest
-
-from tests.service.processes import add_items, execute, stockshift
+from tests.service.processes import execute, stockshift
 
 CHANGED = """UPDATE stock_batches SET quantity = quantity + 1, notes = E'x\\x1b[31m' WHERE "itemId" = 'item-3'"""
-
-
-@pytest.fixture
-def migrated_url(shop_url: str) -> str:
-    add_items(shop_url, 5)
-    assert stockshift("migrate", "--yes", env={"DATABASE_URL": shop_url}).returncode == 0
-    return shop_url
 
 
 def test_each_change_is_shown_and_made_when_told(migrated_url: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from resolvers.viewer import Role
-from tests.conftest import CopyTemplate, MakeTemplate, database_on, fill_shop
+from tests.conftest import CopyTemplate, MakeTemplate, fill_shop, url_of
 from tests.migration.support import migrate, until
 from tests.service.live import Live, bearer, events, live, opened, wired
 from tests.service.processes import serving
@@ -42,7 +42,7 @@ async def fill_migrated(connection: Connection, server_url: str) -> None:
     await fill_shop(connection)
     await insert_item(connection, "mug")
     await insert_item(connection, "globex-mug", companyId="globex", locationId="globex-main")
-    await migrate(database_on(server_url, await connection.fetchval("SELECT current_database()")))
+    await migrate(await url_of(connection, server_url))
 
 
 @pytest.fixture(scope="module")
