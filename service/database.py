@@ -8,6 +8,7 @@ from pathlib import Path
 from db.embedded import AlreadyRunningError, embedded_server
 from db.errors import StockshiftError
 from service.settings import Settings
+from service.whole_file import replacing
 
 EMBEDDED_DATABASE = "shop"
 
@@ -51,10 +52,11 @@ def embedded_database(data: Path) -> Iterator[str]:
     with ExitStack() as stack:
         try:
             url = stack.enter_context(own_database(data))
-        except AlreadyRunningError:
-            if not _note(data).is_file():
-                raise
-            url = _note(data).read_text()
+        except AlreadyRunningError as running:
+            try:
+                url = _note(data).read_text()
+            except FileNotFoundError:
+                raise running from None
         yield url
 
 
@@ -64,7 +66,8 @@ def own_database(data: Path) -> Iterator[str]:
     note = _note(data)
     with embedded_server(data) as server:
         url = server.url(EMBEDDED_DATABASE)
-        note.write_text(url)
+        with replacing(note) as file:
+            file.write(url.encode())
         try:
             yield url
         finally:

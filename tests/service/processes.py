@@ -1,4 +1,4 @@
-"""The command line and the service as processes of their own, as a user has them."""
+"""The command line and the service as processes of their own."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ import httpx
 
 from resolvers.viewer import Role
 from service.tokens import issue_token, parse_ttl
+from tests.service.forks import run_forked
 from tests.support import psql
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +47,22 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def stockshift(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Runs a command to its end, in a process of its own. Bytes that are not UTF-8 come back escaped."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        code = run_forked(arguments, environment(**(env or {})), cwd, out.fileno(), err.fileno(), DEADLINE_SECONDS)
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read().decode("utf-8", "backslashreplace"))
+    return subprocess.CompletedProcess(arguments, code, *said)
+
+
+def started(
     *arguments: str, env: Mapping[str, str] | None = None, **options: Any
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs a command to its end. Bytes that are not UTF-8 come back escaped."""
+    """The same as a user starts it."""
     return subprocess.run(
         [STOCKSHIFT, *arguments],
         env=environment(**(env or {})),

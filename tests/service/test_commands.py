@@ -20,7 +20,16 @@ from service.cli import cli
 from service.settings import load_settings
 from service.tokens import TokenVerifier
 from tests.conftest import administer, database_on
-from tests.service.processes import SECRET, STOCKSHIFT, add_items, environment, execute, fingerprint, stockshift
+from tests.service.processes import (
+    SECRET,
+    STOCKSHIFT,
+    add_items,
+    environment,
+    execute,
+    fingerprint,
+    started,
+    stockshift,
+)
 from tests.support import connect_arguments
 
 NOBODY = "postgresql://localhost:1/shop"
@@ -343,7 +352,7 @@ def test_a_disk_that_is_full_is_one_line(migrated_url: str) -> None:
         line = said(stockshift("verify", option, "/dev/full", env=variables(migrated_url)), 2)
         assert "No space left on device" in line
     with Path("/dev/full").open("w") as full:
-        assert "No space left on device" in said(stockshift("plan", env=variables(migrated_url), stdout=full), 2)
+        assert "No space left on device" in said(started("plan", env=variables(migrated_url), stdout=full), 2)
 
 
 # Terminals
@@ -389,7 +398,7 @@ def test_long_and_wide_names_keep_the_columns_of_a_table(shop_url: str) -> None:
 def test_a_terminal_that_lacks_the_letters_gets_them_spelled_out(shop_url: str, env: dict[str, str]) -> None:
     execute(shop_url, "UPDATE locations SET name = '仓库 søn' WHERE id = 'acme-main'")
     add_items(shop_url, 1)
-    done = stockshift("plan", env=env | variables(shop_url))
+    done = started("plan", env=env | variables(shop_url))
     assert done.returncode == 0
     assert done.stderr == ""
 
@@ -399,7 +408,7 @@ def test_a_reader_that_goes_away_is_no_failure(shop_url: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = stockshift("plan", env=variables(shop_url), stdout=writer)
+        done = started("plan", env=variables(shop_url), stdout=writer)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
