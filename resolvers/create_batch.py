@@ -29,7 +29,7 @@ AMOUNTS = f"0 to {MOST_USD:,.0f}"
 LONGEST = {"notes": 10_000, "orderNumber": 200, "idempotencyKey": 200}
 SHOWN_LENGTH = 100
 RECEIVED = "RECEIVED"
-NOW = func.timezone("UTC", func.clock_timestamp())
+NOW = func.timezone("UTC", func.statement_timestamp())
 
 
 @dataclass(frozen=True)
