@@ -1,7 +1,8 @@
 # Everything from nothing, with only Python >= 3.11, git and make. `make help` lists what there is.
 SHELL := /bin/sh
 UV_VERSION := 0.13.9
-WORKERS ?= auto
+# One more than there are processors: a test waits for PostgreSQL half of the time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # The first Python on PATH that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \

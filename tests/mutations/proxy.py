@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy.engine import make_url
@@ -60,13 +60,14 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
                 to_client.write(data)
 
         pumps = [asyncio.create_task(upwards()), asyncio.create_task(downwards())]
-        with suppress(ConnectionError):
+        try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        to_client.close()
-        to_server.close()
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            to_client.close()
+            to_server.close()
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0)
     here = listening.sockets[0].getsockname()[1]
