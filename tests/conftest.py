@@ -39,11 +39,18 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 # Where there is room, the cluster is in memory, where a database is copied in a sixth of the time.
 MEMORY = Path("/dev/shm")  # noqa: S108  # as tempfile would, a folder of its own is made there
-ROOM = 8 * 2**30
+ROOM_FOR_ONE = 2 * 2**30
+OURS = "stockshift-test-"
 
 
 def in_memory() -> Path | None:
-    return MEMORY if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM else None
+    if not os.access(MEMORY, os.W_OK):
+        return None
+    for left in MEMORY.glob(f"{OURS}*-*"):  # a run that was killed
+        if not Path("/proc", left.name.removeprefix(OURS).partition("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return MEMORY if shutil.disk_usage(MEMORY).free > workers * ROOM_FOR_ONE else None
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +60,8 @@ def server_url() -> Iterator[str]:
     if given:
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="stockshift-test-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
+    prefix = f"{OURS}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=in_memory(), ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # root's server runs as another user, who must reach it
         with embedded_server(Path(folder), settings=FAST) as server:
             yield server.url("postgres")
